@@ -1,0 +1,186 @@
+// Purpose: the contract of everything that faultless asks of an operating system; the only place with system calls.
+// One folder beside this header per implementation: linux/ and portable/ (POSIX alone). Exactly one is linked.
+//
+// Thread safety: every function may be called from any thread at any time, unless its comment says otherwise.
+// Rules: no function throws or allocates unless it says so; failures are Status values carrying errno and the name of
+// the call; "may wait" marks what can wait for a device: never call those on the event loop.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+
+namespace faultless::os {
+
+// ───────────────────────────────────────────────────────────── process and time
+
+/** Bytes of a memory page; a power of two, constant for the life of the process. */
+size_t PageSize();
+/** Identifies this boot of this machine (Linux: /proc/sys/kernel/random/boot_id as 128 bits). All zero: not known. */
+struct BootId {
+  uint64_t words[2];
+};
+BootId CurrentBootId();
+uint64_t MonotonicNs();   // never goes back; no meaning across processes
+uint64_t WallClockMs();   // since 1970; may go back
+uint32_t ProcessId();     // in this PID namespace: for people, never a liveness test
+/** Fills `target` from the system's random source. */
+Status RandomBytes(void* target, size_t size);
+/** True in a child that forked from the process that loaded this library and did not exec: every use is refused there. */
+bool InForkedChild();
+
+// ───────────────────────────────────────────────────────────── files
+
+enum class Access : uint8_t { kReadOnly, kReadWrite };
+enum class FilesystemKind : uint8_t {
+  kDisk,
+  kRam,      // tmpfs, ramfs: nothing to sync, nothing survives a boot
+  kNetwork,  // nfs, cifs, 9p, ceph, fuse-over-network cannot be told apart from local fuse and counts as kDisk
+};
+struct FileInfo {
+  uint64_t device;
+  uint64_t inode;
+  uint64_t size_bytes;
+  uint64_t allocated_bytes;  // st_blocks × 512
+  bool regular;
+  FilesystemKind filesystem;
+};
+
+/** May wait. Opens an existing file, close-on-exec. kNotFound, kAccess, kIo. */
+Status OpenFile(const char* path, Access access, int* fd);
+/**
+ * May wait. Creates an unnamed or temporarily named file in the directory of `path` with exactly `permissions` (whatever
+ * the umask), open for reading and writing; it becomes visible at `path` only by PublishFile. `aside` receives the
+ * temporary name, empty where the file has none (O_TMPFILE). Allocates.
+ */
+Status CreateAside(const char* path, uint32_t permissions, int* fd, std::string* aside);
+/** May wait. Gives the file its name, whole, never replacing one that is there: kExists. */
+Status PublishFile(int fd, const std::string& aside, const char* path);
+/** May wait. Removes the temporary name, if any; the descriptor stays the caller's to close. */
+void AbandonAside(const std::string& aside);
+/** May wait. Makes the directory entry of `path` durable (fsync of its directory). */
+Status SyncDirectoryOf(const char* path);
+/** May wait. kNotFound where there is none. */
+Status Unlink(const char* path);
+/** May wait (close of a FUSE file asks its server). Negative descriptors are ignored. */
+void CloseFile(int fd);
+/** A descriptor of its own (close-on-exec) for what `fd` has open. */
+Status Duplicate(int fd, int* copy);
+/** Whether the descriptor may read, and may write (fcntl F_GETFL). */
+Status DescriptorAccess(int fd, bool* readable, bool* writable);
+
+/** May wait. */
+Status StatFile(int fd, FileInfo* info);
+/** May wait. The same by name, without opening; follows links. */
+Status StatPath(const char* path, FileInfo* info);
+/** May wait. Sets the length; a longer file reads as zeros there and holds no space yet. */
+Status SetFileSize(int fd, uint64_t size_bytes);
+/**
+ * May wait. Makes the file at least offset + length long with blocks reserved for all of that range, so that no later
+ * store to a mapping of it can fail for space: kNoSpace, with the file's length as it was before. Where the filesystem cannot
+ * reserve, zeros are written to the part that lies past the old end. */
+Status ReserveSpace(int fd, uint64_t offset, uint64_t length);
+/** May wait. Gives the blocks of the range back; it reads as zeros. kUnsupported where the system cannot. */
+Status PunchHole(int fd, uint64_t offset, uint64_t length);
+/** May wait. Reads exactly `length` bytes or fails; short of the end of file: kIo. Retries EINTR. */
+Status ReadAt(int fd, void* target, size_t length, uint64_t offset);
+/** May wait. Writes exactly `length` bytes. */
+Status WriteAt(int fd, const void* source, size_t length, uint64_t offset);
+/** May wait. Data and the metadata needed to read it are on the device when this returns ok. */
+Status SyncFile(int fd);
+/**
+ * Reads without waiting for a device (RWF_NOWAIT): ok with *got bytes (0 … length) that were in memory.
+ * kUnsupported where the system or filesystem cannot tell.
+ */
+Status ReadIfResident(int fd, void* target, size_t length, uint64_t offset, size_t* got);
+
+// ───────────────────────────────────────────────────────────── mapped memory
+
+/**
+ * Maps `length` bytes of the file from `offset` (both multiples of the page size); pages past the end of the file are
+ * part of the mapping and become usable when the file grows. Needs no memory for itself (MAP_NORESERVE).
+ * shared = false: stores stay private to this process.
+ */
+Status MapFile(int fd, uint64_t offset, uint64_t length, Access access, bool shared, std::byte** base);
+Status UnmapFile(std::byte* base, uint64_t length);
+
+enum class Advice : uint8_t { kNormal, kSequential, kRandom, kWillNeed, kDontNeed };
+/** kDontNeed on a shared mapping drops this process's page-table entries, and asks that clean pages of the range leave memory.
+ *  kWillNeed starts reading in without waiting for it (though it may wait where the device's queue is full). */
+Status Advise(int fd, uint64_t file_offset, std::byte* address, uint64_t length, Advice advice);
+/** May wait. Faults the pages in, readable; never raises a signal: kIo where a page cannot be had. */
+Status PopulateRead(std::byte* address, uint64_t length);
+/** May wait. Faults the pages in, writable (allocating, upgrading read-only entries); never raises a signal. */
+Status PopulateWrite(std::byte* address, uint64_t length);
+/** May wait (reads the pages in). kMemlock where the limit refuses. */
+Status LockPages(std::byte* address, uint64_t length);
+Status UnlockPages(std::byte* address, uint64_t length);
+/** RLIMIT_MEMLOCK of this process, bytes; UINT64_MAX where it may lock without limit. */
+uint64_t LockLimitBytes();
+/** May wait. Mapped stores in the range are on the device when this returns ok (msync MS_SYNC). */
+Status SyncMapped(std::byte* address, uint64_t length);
+/**
+ * Never waits. One byte per page of the range, 1 = in memory; length need not be a page multiple. kUnsupported where the
+ * answer cannot be trusted or had. `resident` must hold PagesOf(address, length) bytes.
+ */
+Status Residency(std::byte* address, uint64_t length, uint8_t* resident);
+/** Whether Residency tells the truth for this file to this process: Linux ≥ 5.2 calls everything resident for those who neither own nor may write the file. */
+bool ResidencyIsTruthful(int fd);
+
+// ───────────────────────────────────────────────────────────── faults on mapped memory
+
+/**
+ * A fault (SIGBUS) on a registered mapping maps a private page over the faulting one (zeros; all ones in
+ * [base, base + ones_length)), notes it, and returns: the interrupted load or store goes on. The handler takes no lock, allocates
+ * nothing and never jumps. Faults elsewhere go to the handler that was there before.
+ * The first registration installs the handler; it stays for the life of the process. A registration must outlive all
+ * use of its addresses, and its descriptor must stay open. At most kMaxMappings at a time: kUnsupported beyond.
+ */
+constexpr size_t kMaxMappings = 1024;
+struct MappingId {
+  int32_t index = -1;
+};
+Status RegisterMapping(std::byte* base, uint64_t length, uint64_t ones_length, int fd, uint64_t file_offset, Access access, bool shared, MappingId* id);
+/** Only after all use of the addresses has ended, before they are unmapped. */
+void UnregisterMapping(MappingId id);
+/** How many faults this thread has met so far, in all mappings. An operation compares before and after. Async-signal-safe storage; never waits. */
+uint64_t ThreadFaultCount();
+/** Whether any page of the mapping is now a private substitute: one relaxed load, for the common case. */
+bool HasSubstitutes(MappingId id);
+/** Whether a page of [address, address + length) is now a private substitute. */
+bool IsSubstituted(MappingId id, const std::byte* address, uint64_t length);
+/**
+ * May wait. Tries to read each substituted page's bytes from the file; where that works the file's page is mapped back and
+ * the substitute (with all that was stored to it) is gone. Pages past the end of file stay. Returns how many are left.
+ * More than kMaxSubstitutes substituted pages in one mapping make the whole mapping count as substituted for good.
+ */
+constexpr size_t kMaxSubstitutes = 4096;
+size_t RestoreSubstitutes(MappingId id);
+
+// ───────────────────────────────────────────────────────────── locks on bytes of a file: liveness
+
+/**
+ * A lock on one byte (it need not exist in the file), owned by the open file description behind `fd` (Linux: OFD locks, so any other
+ * descriptor's close leaves it alone, and it works across PID namespaces); the kernel drops it when the last descriptor
+ * of that description is gone, however the process ended. Never waits for another holder: *acquired tells.
+ */
+Status TryLockByte(int fd, uint64_t offset, bool exclusive, bool* acquired);
+/** Never waits. */
+Status UnlockByte(int fd, uint64_t offset);
+/** Whether some *other* open file description holds a lock on the byte that would conflict with an exclusive one. */
+Status IsByteLocked(int fd, uint64_t offset, bool* locked);
+
+// ───────────────────────────────────────────────────────────── waiting on words in shared memory
+
+/**
+ * Waits while *word == expected, until woken by any process that maps the same bytes, or `timeout_us` has passed.
+ * May return early for no reason. (Linux: futex without FUTEX_PRIVATE; portable: short sleeps.)
+ */
+void WaitOnWord(const std::atomic<uint32_t>* word, uint32_t expected, uint32_t timeout_us);
+/** Wakes up to `count` waiters of any process. */
+void WakeWord(const std::atomic<uint32_t>* word, uint32_t count);
+
+}  // namespace faultless::os

@@ -1,14 +1,16 @@
 // Purpose: the entry point of the addon: what JavaScript gets when it loads the binary.
-// Thread safety: Node calls Init once per environment (main thread, worker_threads), each on its own thread.
-#include <napi.h>
+// Thread safety: Node calls Init once per environment (main thread, worker_threads), each on its own thread; nothing is
+// shared between them but the registries that say so.
+#include <node_api.h>
 
-namespace {
+#include "binding/convert.h"
+#include "binding/exports.h"
+#include "binding/job.h"
 
-Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  exports.Set("version", Napi::String::New(env, "0.1.0"));
+NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
+  using namespace faultless::binding;
+  if (!Environment::Create(env)) return nullptr;
+  SetProperty(env, exports, "version", NewString(env, "0.1.0"));
+  if (!InitQueue(env, exports)) return nullptr;
   return exports;
 }
-
-}  // namespace
-
-NODE_API_MODULE(faultless, Init)

@@ -1,0 +1,17 @@
+// Purpose: the list of what binding files export. Each file with callbacks has one Init… here that adds its own
+// functions (Export in binding/convert.h); addon.cc calls them all. An Init answers false with a pending exception
+// where it fails. Thread safety: called once per environment on its JavaScript thread.
+#pragma once
+
+#include <node_api.h>
+
+namespace faultless::binding {
+
+class Lane;
+
+bool InitQueue(napi_env env, napi_value exports);
+
+/** StoreStats.queue of one lane. */
+napi_value LaneStatsToJs(napi_env env, const Lane& lane);
+
+}  // namespace faultless::binding

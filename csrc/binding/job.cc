@@ -1,0 +1,285 @@
+#include "binding/job.h"
+
+#include <utility>
+
+#include "binding/convert.h"
+#include "os/os.h"
+
+namespace faultless::binding {
+
+// ───────────────────────────────────────────────────────────── Lane
+
+bool Lane::CanStartNext() const {
+  if (first_ == nullptr || exclusive_running_) return false;
+  return first_->mode_ == Job::Mode::kShared || stats_.running == 0;
+}
+
+void Lane::PushBack(Job* job) { InsertBefore(job, nullptr); }
+
+void Lane::PushAgain(Job* job) {
+  Job* next = nullptr;
+  if (job->mode_ == Job::Mode::kExclusive) {
+    next = first_;
+  } else if (exclusive_waiting_ > 0) {
+    for (next = first_; next->mode_ != Job::Mode::kExclusive;) next = next->next_;
+  }
+  InsertBefore(job, next);
+}
+
+void Lane::InsertBefore(Job* job, Job* next) {
+  Job* previous = next == nullptr ? last_ : next->previous_;
+  job->previous_ = previous;
+  job->next_ = next;
+  (previous == nullptr ? first_ : previous->next_) = job;
+  (next == nullptr ? last_ : next->previous_) = job;
+  stats_.waiting++;
+  if (job->mode_ == Job::Mode::kExclusive) exclusive_waiting_++;
+}
+
+void Lane::Unlink(Job* job) {
+  (job->previous_ == nullptr ? first_ : job->previous_->next_) = job->next_;
+  (job->next_ == nullptr ? last_ : job->next_->previous_) = job->previous_;
+  job->previous_ = nullptr;
+  job->next_ = nullptr;
+  stats_.waiting--;
+  if (job->mode_ == Job::Mode::kExclusive) exclusive_waiting_--;
+}
+
+// ───────────────────────────────────────────────────────────── Job
+
+napi_value Job::Start(napi_env env, std::unique_ptr<Job> job) {
+  napi_value promise = nullptr;
+  if (napi_create_promise(env, &job->deferred_, &promise) != napi_ok) return nullptr;
+  Environment::Of(env)->Enqueue(std::move(job));
+  return promise;
+}
+
+void Job::StartDetached(napi_env env, std::unique_ptr<Job> job) { Environment::Of(env)->Enqueue(std::move(job)); }
+
+napi_value Job::Result(napi_env env) { return Undefined(env); }
+
+napi_value Job::Failure(napi_env env, const Status& status) { return StatusToJs(env, status, nullptr); }
+
+// ───────────────────────────────────────────────────────────── Environment
+
+Environment::Environment(napi_env env)
+    : env_(env), opening_lane_(std::make_shared<Lane>(Gate::kUnknownDevice, /*may_stall=*/true)) {}
+
+bool Environment::Create(napi_env env) {
+  auto* environment = new Environment(env);
+  napi_value name = nullptr;
+  bool ok = napi_create_string_utf8(env, "faultless.wake", NAPI_AUTO_LENGTH, &name) == napi_ok &&
+            napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, environment, OnWake,
+                                            &environment->wake_) == napi_ok &&
+            napi_unref_threadsafe_function(env, environment->wake_) == napi_ok;
+  // After the thread-safe function, so that it runs before that one's own clean-up: nobody wakes it any more then.
+  ok = ok && napi_add_env_cleanup_hook(env, OnCleanup, environment) == napi_ok;
+  if (!ok) {
+    // The thread-safe function may point here: leaked rather than freed under it.
+    napi_throw_error(env, nullptr, "faultless: the environment's state could not be made");
+    return false;
+  }
+  Gate::OfProcess().Add(environment);
+  if (napi_set_instance_data(env, environment, OnFinalize, nullptr) != napi_ok) {
+    napi_throw_error(env, nullptr, "faultless: the environment's state could not be kept");
+    return false;
+  }
+  return true;
+}
+
+Environment* Environment::Of(napi_env env) {
+  void* data = nullptr;
+  if (napi_get_instance_data(env, &data) != napi_ok) return nullptr;
+  return static_cast<Environment*>(data);
+}
+
+void Environment::Wake() {
+  if (wake_pending_.exchange(true)) return;
+  // Any failure means that the function is closing with its environment: nobody there waits any more.
+  (void)napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
+}
+
+void Environment::OnWake(napi_env env, napi_value /*callback*/, void* context, void* /*data*/) {
+  if (env == nullptr) return;
+  auto* environment = static_cast<Environment*>(context);
+  environment->wake_pending_.store(false);
+  environment->Pump();
+}
+
+void Environment::CountWaiting(int change) {
+  const size_t before = waiting_jobs_.size() - static_cast<size_t>(change);
+  if (before == 0 && change > 0) (void)napi_ref_threadsafe_function(env_, wake_);
+  if (before > 0 && waiting_jobs_.empty()) (void)napi_unref_threadsafe_function(env_, wake_);
+}
+
+void Environment::Enqueue(std::unique_ptr<Job> owned) {
+  if (ending_) return;
+  Job* job = owned.release();
+  const std::shared_ptr<Lane> keep = job->lane_;  // a job that ends at once may be the last to hold it
+  Lane* lane = keep.get();
+  job->environment_ = this;
+  job->id_ = ++last_job_id_;
+  job->queued_ns_ = os::MonotonicNs();
+  lane->PushBack(job);
+  // Where others wait before it, nothing has changed for the first of them: it is started when something does.
+  if (lane->first_ == job && TryStartNext(lane) == Gate::Answer::kGranted) return;
+  if (lane->first_ == job) lanes_.push_back(lane);
+  waiting_jobs_.emplace(job->id_, job);
+  CountWaiting(+1);
+}
+
+Gate::Answer Environment::TryStartNext(Lane* lane) {
+  // kDeviceBusy: what holds this lane up is its own, and ends with a job of its own, which pumps.
+  if (!lane->CanStartNext()) return Gate::Answer::kDeviceBusy;
+  const Gate::Answer answer = Gate::OfProcess().TryAcquire(lane->device_, this);
+  if (answer != Gate::Answer::kGranted) return answer;
+  Job* job = lane->first_;
+  lane->Unlink(job);
+  lane->stats_.running++;
+  lane->stats_.requests++;
+  lane->stats_.operations += job->operations_;
+  if (job->mode_ == Job::Mode::kExclusive) lane->exclusive_running_ = true;
+  if (waiting_jobs_.erase(job->id_) > 0) CountWaiting(-1);
+
+  napi_value name = nullptr;
+  if (napi_create_string_utf8(env_, "faultless.job", NAPI_AUTO_LENGTH, &name) == napi_ok &&
+      napi_create_async_work(env_, nullptr, name, OnExecute, OnComplete, job, &job->work_) == napi_ok &&
+      napi_queue_async_work(env_, job->work_) == napi_ok) {
+    return answer;
+  }
+  // Only an environment that is going away refuses work.
+  Gate::OfProcess().Release(lane->device_, this);
+  job->status_ = Status(Code::kClosed, "the environment is going away");
+  Finish(job);
+  return answer;
+}
+
+void Environment::Pump() {
+  size_t refused = 0;
+  while (!ending_ && refused < lanes_.size()) {
+    Lane* lane = lanes_.front();
+    // The job about to start may hold the last reference to the lane, and may even end at once.
+    const std::shared_ptr<Lane> keep = lane->first_->lane_;
+    const Gate::Answer answer = TryStartNext(lane);
+    if (answer == Gate::Answer::kAllBusy) return;
+    if (ending_) return;
+    lanes_.pop_front();
+    if (lane->first_ != nullptr) lanes_.push_back(lane);
+    refused = answer == Gate::Answer::kGranted ? 0 : refused + 1;
+  }
+}
+
+void Environment::OnExecute(napi_env /*env*/, void* data) {
+  auto* job = static_cast<Job*>(data);
+  const uint64_t start_ns = os::MonotonicNs();
+  job->status_ = job->Execute();
+  job->waited_ns_ = start_ns - job->queued_ns_;
+  job->worked_ns_ = os::MonotonicNs() - start_ns;
+  // Here and not when the loop hears of it: a loop that is busy must not hold a permit that others wait for.
+  Gate::OfProcess().Release(job->lane_->device_, job->environment_);
+}
+
+void Environment::OnComplete(napi_env /*env*/, napi_status status, void* data) {
+  auto* job = static_cast<Job*>(data);
+  Environment* environment = job->environment_;
+  // Nobody cancels works of ours; if somebody did, Execute has not run and its permit is still held.
+  if (status == napi_cancelled) {
+    Gate::OfProcess().Release(job->lane_->device_, environment);
+    job->status_ = Status(Code::kClosed, "the work was cancelled");
+  }
+  environment->Finish(job);
+  environment->Pump();
+}
+
+void Environment::Finish(Job* job) {
+  Lane* lane = job->lane_.get();
+  if (job->work_ != nullptr) (void)napi_delete_async_work(env_, job->work_);
+  job->work_ = nullptr;
+  lane->stats_.running--;
+  lane->stats_.waited_ns += job->waited_ns_;
+  lane->stats_.worked_ns += job->worked_ns_;
+  if (job->mode_ == Job::Mode::kExclusive) lane->exclusive_running_ = false;
+  if (ending_) {
+    delete job;
+    return;
+  }
+  if (job->status_.code() == Code::kWouldBlock) {
+    const bool had_waiting = lane->first_ != nullptr;
+    lane->stats_.requests--;  // one request, however many turns it takes
+    lane->stats_.operations -= job->operations_;
+    job->queued_ns_ = os::MonotonicNs();
+    lane->PushAgain(job);
+    if (!had_waiting) lanes_.push_back(lane);
+    waiting_jobs_.emplace(job->id_, job);
+    CountWaiting(+1);
+    return;
+  }
+  Settle(job);
+  delete job;
+}
+
+void Environment::Settle(Job* job) {
+  if (job->deferred_ == nullptr) return;
+  napi_status settled;
+  napi_value value = nullptr;
+  if (job->status_.ok()) {
+    value = job->Result(env_);
+    bool pending = false;
+    if (napi_is_exception_pending(env_, &pending) == napi_ok && pending) {
+      (void)napi_get_and_clear_last_exception(env_, &value);
+      settled = value == nullptr ? napi_generic_failure : napi_reject_deferred(env_, job->deferred_, value);
+    } else {
+      settled = napi_resolve_deferred(env_, job->deferred_, value == nullptr ? Undefined(env_) : value);
+    }
+  } else {
+    value = job->Failure(env_, job->status_);
+    settled = napi_reject_deferred(env_, job->deferred_, value == nullptr ? Undefined(env_) : value);
+  }
+  // JavaScript cannot be called any more: this environment is being terminated, its clean-up hook has not run yet.
+  if (settled != napi_ok) End();
+}
+
+bool Environment::Cancel(uint64_t job_id) {
+  const auto found = waiting_jobs_.find(job_id);
+  if (found == waiting_jobs_.end()) return false;
+  Job* job = found->second;
+  const std::shared_ptr<Lane> lane = job->lane_;
+  waiting_jobs_.erase(found);
+  CountWaiting(-1);
+  const bool was_first = lane->first_ == job;
+  lane->Unlink(job);
+  if (lane->first_ == nullptr) std::erase(lanes_, lane.get());
+  if (job->deferred_ != nullptr) {
+    napi_value value = AbortedToJs(env_);
+    (void)napi_reject_deferred(env_, job->deferred_, value == nullptr ? Undefined(env_) : value);
+  }
+  delete job;
+  if (was_first && lane->first_ != nullptr) Pump();  // it may have been an exclusive job that held the others back
+  return true;
+}
+
+void Environment::DropWaiting() {
+  for (const auto& [id, job] : waiting_jobs_) {
+    job->lane_->Unlink(job);
+    delete job;
+  }
+  waiting_jobs_.clear();
+  lanes_.clear();
+}
+
+void Environment::End() {
+  if (ending_) return;
+  ending_ = true;
+  Gate::OfProcess().Remove(this);
+  DropWaiting();
+}
+
+void Environment::OnCleanup(void* data) { static_cast<Environment*>(data)->End(); }
+
+void Environment::OnFinalize(napi_env /*env*/, void* data, void* /*hint*/) {
+  auto* environment = static_cast<Environment*>(data);
+  environment->End();
+  delete environment;
+}
+
+}  // namespace faultless::binding

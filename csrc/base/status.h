@@ -44,6 +44,13 @@ class [[nodiscard]] Status {
 
   /** Translates errno of a failed system call: ENOSPC → kNoSpace, ENOENT → kNotFound, EACCES/EPERM → kAccess, … else kIo. */
   static Status FromErrno(int error, const char* syscall);
+  /** A failed system call whose errno alone would not give the right code (mlock's ENOMEM is kMemlock). */
+  static constexpr Status WithErrno(Code code, int error, const char* syscall) {
+    Status status(code);
+    status.errno_ = error;
+    status.syscall_ = syscall;
+    return status;
+  }
   static constexpr Status Corrupt(const char* message, uint64_t offset) {
     Status status(Code::kCorrupt, message);
     status.offset_ = offset;

@@ -108,9 +108,10 @@ Status MapFile(int fd, uint64_t offset, uint64_t length, Access access, bool sha
 Status UnmapFile(std::byte* base, uint64_t length);
 
 enum class Advice : uint8_t { kNormal, kSequential, kRandom, kWillNeed, kDontNeed };
-/** kDontNeed on a shared mapping drops this process's page-table entries, and asks that clean pages of the range leave memory.
+/** kDontNeed on a shared mapping drops this process's page-table entries, and asks that clean pages of the range leave memory
+ *  (fd < 0: only the former). On a private one (shared = false) stores are kept: only the latter is done.
  *  kWillNeed starts reading in without waiting for it (though it may wait where the device's queue is full). */
-Status Advise(int fd, uint64_t file_offset, std::byte* address, uint64_t length, Advice advice);
+Status Advise(int fd, uint64_t file_offset, std::byte* address, uint64_t length, Advice advice, bool shared = true);
 /** May wait. Faults the pages in, readable; never raises a signal: kIo where a page cannot be had. */
 Status PopulateRead(std::byte* address, uint64_t length);
 /** May wait. Faults the pages in, writable (allocating, upgrading read-only entries); never raises a signal. */

@@ -1,0 +1,189 @@
+// Files: what Linux does better than POSIX.
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+
+#include "os/os.h"
+#include "os/posix/aside.h"
+#include "os/posix/signals.h"
+
+namespace faultless::os {
+
+namespace {
+
+// From linux/fs.h and linux/stat.h, which do not go together with the C library's headers.
+constexpr unsigned kRenameNoReplace = 1;
+
+FilesystemKind KindOf(int64_t magic) {
+  switch (static_cast<uint32_t>(magic)) {
+    case TMPFS_MAGIC:
+    case RAMFS_MAGIC:
+      return FilesystemKind::kRam;
+    case NFS_SUPER_MAGIC:
+    case SMB_SUPER_MAGIC:
+    case 0xFF534D42:  // CIFS
+    case 0xFE534D42:  // SMB2
+    case V9FS_MAGIC:
+    case 0x00C36400:  // Ceph
+    case AFS_SUPER_MAGIC:
+    case 0x6B414653:  // kAFS
+    case CODA_SUPER_MAGIC:
+    case 0x0BD00BD0:  // Lustre
+    case 0x01161970:  // GFS2: a disk that several hosts mount
+    case 0x7461636F:  // OCFS2
+      return FilesystemKind::kNetwork;
+    default:
+      return FilesystemKind::kDisk;
+  }
+}
+
+FileInfo InfoOf(const struct stat& file, const struct statfs& filesystem) {
+  return {.device = file.st_dev,
+          .inode = file.st_ino,
+          .size_bytes = static_cast<uint64_t>(file.st_size),
+          .allocated_bytes = static_cast<uint64_t>(file.st_blocks) * 512,
+          .regular = S_ISREG(file.st_mode),
+          .filesystem = KindOf(filesystem.f_type)};
+}
+
+/** The file's name under /proc, by which an unnamed file can be linked and a descriptor's permissions asked. */
+struct DescriptorPath {
+  explicit DescriptorPath(int fd) { std::snprintf(text, sizeof text, "/proc/self/fd/%d", fd); }
+  char text[32];
+};
+
+int Allocate(int fd, int mode, uint64_t offset, uint64_t length) {
+  int result;
+  do {
+    result = fallocate(fd, mode, static_cast<off_t>(offset), static_cast<off_t>(length));
+  } while (result != 0 && errno == EINTR);
+  return result;
+}
+
+}  // namespace
+
+Status CreateAside(const char* path, uint32_t permissions, int* fd, std::string* aside) {
+  const std::string directory = DirectoryOf(path);
+  int created;
+  do {
+    created = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  } while (created < 0 && errno == EINTR);
+  if (created < 0) {
+    switch (errno) {
+      case EOPNOTSUPP:  // the filesystem has no unnamed files
+      case EISDIR:      // the kernel has none
+      case EINVAL:
+        return CreateNamedAside(path, permissions, fd, aside);
+      default:
+        return Status::FromErrno(errno, "open");
+    }
+  }
+  // Without /proc there is no way to give it a name later.
+  if (access(DescriptorPath(created).text, F_OK) != 0) {
+    close(created);
+    return CreateNamedAside(path, permissions, fd, aside);
+  }
+  if (fchmod(created, static_cast<mode_t>(permissions)) != 0) {
+    Status status = Status::FromErrno(errno, "fchmod");
+    close(created);
+    return status;
+  }
+  *fd = created;
+  aside->clear();
+  return {};
+}
+
+Status PublishFile(int fd, const std::string& aside, const char* path) {
+  if (aside.empty()) {
+    if (linkat(AT_FDCWD, DescriptorPath(fd).text, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0) return {};
+    return Status::FromErrno(errno, "linkat");
+  }
+  if (syscall(SYS_renameat2, AT_FDCWD, aside.c_str(), AT_FDCWD, path, kRenameNoReplace) == 0) return {};
+  // The filesystem or the kernel does not know the flag.
+  if (errno == EINVAL || errno == ENOSYS) return PublishByLink(aside, path);
+  return Status::FromErrno(errno, "renameat2");
+}
+
+void CloseFile(int fd) {
+  // Never repeated: Linux has freed the descriptor even when it says EINTR.
+  if (fd >= 0) close(fd);
+}
+
+Status StatFile(int fd, FileInfo* info) {
+  struct stat file;
+  struct statfs filesystem;
+  if (fstat(fd, &file) != 0) return Status::FromErrno(errno, "fstat");
+  if (fstatfs(fd, &filesystem) != 0) return Status::FromErrno(errno, "fstatfs");
+  *info = InfoOf(file, filesystem);
+  return {};
+}
+
+Status StatPath(const char* path, FileInfo* info) {
+  struct stat file;
+  struct statfs filesystem;
+  if (stat(path, &file) != 0) return Status::FromErrno(errno, "stat");
+  if (statfs(path, &filesystem) != 0) return Status::FromErrno(errno, "statfs");
+  *info = InfoOf(file, filesystem);
+  return {};
+}
+
+Status ReserveSpace(int fd, uint64_t offset, uint64_t length) {
+  if (length == 0) return {};
+  struct stat before;
+  if (fstat(fd, &before) != 0) return Status::FromErrno(errno, "fstat");
+  const auto old_size = static_cast<uint64_t>(before.st_size);
+  const uint64_t end = offset + length;
+  Status status;
+  {
+    SignalGuard guard;
+    if (Allocate(fd, 0, offset, length) == 0) return {};
+    status = Status::FromErrno(errno, "fallocate");
+  }
+  if (status.code() == Code::kUnsupported) {
+    if (end <= old_size) return {};
+    status = WriteZeros(fd, std::max(offset, old_size), end);
+    if (status.ok()) return {};
+  }
+  // What was had before the failure goes back, also blocks past the end that made the file no longer.
+  if (end > old_size) {
+    while (ftruncate(fd, static_cast<off_t>(old_size)) != 0 && errno == EINTR) {
+    }
+  }
+  return status;
+}
+
+Status PunchHole(int fd, uint64_t offset, uint64_t length) {
+  if (length == 0) return {};
+  SignalGuard guard;
+  if (Allocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) == 0) return {};
+  return Status::FromErrno(errno, "fallocate");
+}
+
+Status ReadIfResident(int fd, void* target, size_t length, uint64_t offset, size_t* got) {
+  *got = 0;
+  auto* bytes = static_cast<std::byte*>(target);
+  while (*got < length) {
+    iovec piece{bytes + *got, length - *got};
+    const ssize_t result = preadv2(fd, &piece, 1, static_cast<off_t>(offset + *got), RWF_NOWAIT);
+    if (result == 0) break;  // the end of the file
+    if (result < 0) {
+      if (errno == EINTR) continue;
+      if (errno == EAGAIN) break;  // the next byte would have to be waited for
+      if (errno == EINVAL) return Status::WithErrno(Code::kUnsupported, errno, "preadv2");
+      return Status::FromErrno(errno, "preadv2");
+    }
+    *got += static_cast<size_t>(result);
+  }
+  return {};
+}
+
+}  // namespace faultless::os

@@ -1,0 +1,41 @@
+// Process and time: what POSIX offers everywhere.
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "os/os.h"
+
+namespace faultless::os {
+
+namespace {
+
+uint64_t ClockNs(clockid_t clock) {
+  timespec now;
+  clock_gettime(clock, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// Static storage: constant-initialized, so that the fork handler may run at any time after the registration.
+constinit std::atomic<bool> forked{false};
+
+// Registered when the library is loaded. A vfork or a raw clone runs no handlers, and needs none: such a child can do
+// nothing but exec.
+[[maybe_unused]] const int fork_handler_registered =
+    pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
+
+}  // namespace
+
+size_t PageSize() {
+  static const size_t page_size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return page_size;
+}
+
+uint64_t MonotonicNs() { return ClockNs(CLOCK_MONOTONIC); }
+
+uint64_t WallClockMs() { return ClockNs(CLOCK_REALTIME) / 1'000'000; }
+
+uint32_t ProcessId() { return static_cast<uint32_t>(getpid()); }
+
+bool InForkedChild() { return forked.load(std::memory_order_relaxed); }
+
+}  // namespace faultless::os

@@ -7,7 +7,9 @@ import path from 'node:path';
 import { root } from './run.mjs';
 
 const files = ['csrc', 'test/native', 'bench']
-  .flatMap((directory) => readdirSync(path.join(root, directory), { recursive: true }).map((name) => path.join(directory, name)))
+  .flatMap((directory) =>
+    readdirSync(path.join(root, directory), { recursive: true }).map((name) => path.join(directory, name)),
+  )
   .filter((name) => /\.(cc|h)$/.test(name))
   .sort();
 
@@ -20,5 +22,7 @@ if (!program) throw new Error('clang-format is missing: install it from your dis
 
 const mode = process.argv.includes('--check') ? ['--dry-run', '--Werror'] : ['-i'];
 const { status } = spawnSync(program, [...mode, '--style=file', ...files], { cwd: root, stdio: 'inherit' });
-console.log(`clang-format: ${files.length} files, ${status === 0 ? 'no complaint' : 'see above; npm run format mends it'}`);
+console.log(
+  `clang-format: ${files.length} files, ${status === 0 ? 'no complaint' : 'see above; npm run format mends it'}`,
+);
 process.exitCode = status ?? 1;

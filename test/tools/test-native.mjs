@@ -25,7 +25,8 @@ if (made !== 0) fail(`native tests (${variant}): not everything compiles`);
 
 // GCC's ThreadSanitizer cannot live with every layout that the kernel randomizes; containers may forbid to turn it off.
 const fixedLayout = ['setarch', process.arch === 'x64' ? 'x86_64' : 'aarch64', '-R'];
-const prefix = variant === 'tsan' && spawnSync(fixedLayout[0], [...fixedLayout.slice(1), 'true']).status === 0 ? fixedLayout : [];
+const prefix =
+  variant === 'tsan' && spawnSync(fixedLayout[0], [...fixedLayout.slice(1), 'true']).status === 0 ? fixedLayout : [];
 
 const env = {
   ...process.env,

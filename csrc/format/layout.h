@@ -115,12 +115,11 @@ struct IntentOp {
 constexpr uint64_t kFillBit = 1;
 
 /** A redo list. count ≠ 0: the change has been decided, and whoever holds the lock next applies the list again before anything else. */
-template <size_t kCapacity>
+constexpr size_t kIntentOps = 222;
 struct Intent {
-  static constexpr size_t kOps = kCapacity;
   Word count;
   Word flags;  // kIntent… bits; bits 32–63: index of the version slot
-  IntentOp ops[kCapacity];
+  IntentOp ops[kIntentOps];
 };
 constexpr uint64_t kIntentSlot = 1;       // one version slot moves on
 constexpr uint64_t kIntentStructure = 2;  // the structure version moves on
@@ -153,7 +152,7 @@ struct alignas(64) AllocatorControl {
   Word flush_count;               // completed
   Word free_heads[kClasses];      // first free run of each class; 0: none
   uint8_t reserved[512 - 64 - 8 * kClasses];
-  Intent<222> intent;
+  Intent intent;
   uint8_t reserved_end[16];
 };
 static_assert(sizeof(AllocatorControl) == 4096);
@@ -211,7 +210,7 @@ struct alignas(64) ShardControl {
   Word uid_directory;
   Word reserved_1[3];
   uint8_t reserved_2[512 - 5 * 64];
-  Intent<222> intent;
+  Intent intent;
   uint8_t reserved_end[16];
 };
 static_assert(sizeof(ShardControl) == 4096 && offsetof(ShardControl, lock) == 64);
@@ -273,12 +272,13 @@ constexpr uint64_t FingerprintOfPlace(uint64_t place) { return place >> 48; }
 // ───────────────────────────────────────────────────────────── records
 
 enum class RecordKind : uint8_t {
-  kEnd = 0,        // nothing more in this extent
+  kNone = 0,       // zeros: no record
   kSet = 1,
   kTombstone = 2,
   kMark = 3,       // value: the tail sequence, 8 bytes: older extents of the shard count for nothing
   kClear = 4,      // everything before it in the shard is dead
   kBatch = 5,      // reserved for all-or-nothing batches
+  kEnd = 6,        // nothing more in this extent (implied where less than a header is left)
 };
 constexpr uint8_t kRecordExpires = 1;  // an expiry word follows the header
 constexpr uint8_t kRecordUid = 2;      // a uid word follows

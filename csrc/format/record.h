@@ -13,7 +13,7 @@ namespace faultless::format {
 
 /** What a record says. The spans point into the buffer that it was decoded from, or at what is to be encoded. */
 struct RecordView {
-  RecordKind kind = RecordKind::kEnd;
+  RecordKind kind = RecordKind::kNone;
   uint8_t flags = 0;
   uint64_t expires_at_ms = 0;  // with kRecordExpires
   uint64_t uid = 0;            // with kRecordUid
@@ -36,7 +36,7 @@ void SealRecord(uint8_t* record, uint64_t position, uint64_t incarnation, const 
 inline uint64_t RecordLength(uint64_t first_word) {
   const auto length = static_cast<uint32_t>(first_word) & ~uint32_t{7};
   const auto kind = static_cast<uint8_t>(first_word >> 48);
-  if (length < sizeof(RecordHeader) || length > kMaxRecordBytes || kind == 0 || kind > 5) return 0;
+  if (length < sizeof(RecordHeader) || length > kMaxRecordBytes || kind == 0 || kind > 6) return 0;
   return length;
 }
 inline uint16_t RecordKeyLength(uint64_t first_word) { return static_cast<uint16_t>(first_word >> 32); }

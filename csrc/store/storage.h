@@ -1,0 +1,61 @@
+// Purpose: the one way in which storage code reaches a file: mapped bytes, and the calls that make them durable, resident or longer.
+// The real one is MappedStorage; tests put a simulated disk in its place.
+// Thread safety: every method may be called from any thread. Offsets are file offsets, bytes.
+// Invariants: base() never changes, and max_bytes() of addresses follow it for as long as the object lives; bytes past the end of
+// the file may not be touched.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/status.h"
+
+namespace faultless::store {
+
+class Storage {
+ public:
+  virtual ~Storage() = default;
+
+  std::byte* base() const { return base_; }
+  uint64_t max_bytes() const { return max_bytes_; }
+  /** False for RAM: nothing survives a boot, nothing needs a sync. */
+  bool durable() const { return durable_; }
+
+  // May wait.
+  virtual Status FileBytes(uint64_t* size) = 0;
+  /** Makes the range part of the file, with space reserved: kNoSpace leaves the file as it was. */
+  virtual Status Reserve(uint64_t offset, uint64_t length) = 0;
+  virtual Status Write(uint64_t offset, const void* source, size_t size) = 0;
+  virtual Status Sync() = 0;
+  virtual Status Punch(uint64_t offset, uint64_t length) = 0;
+  virtual Status PopulateRead(uint64_t offset, uint64_t length) = 0;
+  virtual Status PopulateWrite(uint64_t offset, uint64_t length) = 0;
+  virtual Status Lock(uint64_t offset, uint64_t length) = 0;
+  virtual void WillNeed(uint64_t offset, uint64_t length) = 0;
+
+  // Never wait.
+  /** Whether all of the range is in memory; false where that cannot be known. */
+  virtual bool IsResident(uint64_t offset, uint64_t length) = 0;
+  /** Pages of the range in memory. kUnsupported where that cannot be known. */
+  virtual Status CountResident(uint64_t offset, uint64_t length, uint64_t* pages) = 0;
+  virtual bool residency_known() const = 0;
+
+  // Faults (os.h): a page that could not be had reads as zeros, or ones in the control region, until Restore.
+  virtual uint64_t ThreadFaults() const = 0;
+  virtual bool HasSubstitutes() const = 0;
+  virtual bool IsSubstituted(uint64_t offset, uint64_t length) const = 0;
+  /** May wait. Returns how many substituted pages are left. */
+  virtual size_t Restore() = 0;
+
+  // Locks on bytes (os.h), owned by this object.
+  virtual Status TryLockByte(uint64_t byte, bool exclusive, bool* acquired) = 0;
+  virtual Status UnlockByte(uint64_t byte) = 0;
+  virtual Status IsByteLocked(uint64_t byte, bool* locked) = 0;
+
+ protected:
+  std::byte* base_ = nullptr;
+  uint64_t max_bytes_ = 0;
+  bool durable_ = true;
+};
+
+}  // namespace faultless::store

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,4 +19,13 @@ export function readSources(directory: string, name: RegExp): SourceFile[] {
     .filter((path) => name.test(path) && !path.split('/').includes('node_modules'))
     .sort()
     .map((path) => ({ path, text: readFileSync(join(directory, path), 'utf8') }));
+}
+
+/** The files that git tracks or would track, from `root`: nothing that was built. */
+export function listFiles(): string[] {
+  // A checkout may belong to another user, as it does in containers.
+  const options = ['-c', 'safe.directory=*', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'];
+  const paths = new Set(execFileSync('git', options, { cwd: root, encoding: 'utf8' }).split('\0'));
+  // What was deleted in the work tree may be in the index still.
+  return [...paths].filter((path) => path !== '' && existsSync(join(root, path)));
 }

@@ -27,8 +27,9 @@ function importsOf(path: string, text: string): Import[] {
 }
 
 /**
- * What is wrong with the imports below `directory` (ts/), one line per finding. Arrows between modules, and between folders,
- * never form a circle; index.ts is above everything; only addon.ts loads the binary; packages are declared dependencies.
+ * What is wrong with the imports below `directory` (ts/), one line per finding. Arrows between modules, and between
+ * folders, never form a circle; index.ts is above everything; only addon.ts loads the binary; packages are declared
+ * dependencies.
  */
 export function checkScriptLayers(directory: string, dependencies: readonly string[]): string[] {
   const sources = readSources(directory, /\.ts$/);

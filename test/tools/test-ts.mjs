@@ -1,4 +1,4 @@
-// Compiles and runs the node:test suites: test-ts.mjs [FILE…] runs only test files whose path contains one of the words.
+// Compiles and runs the node:test suites: test-ts.mjs [WORD…] runs only files whose path contains one of the words.
 // The list comes from the sources, so that what an earlier build left in build/test/ is not run.
 import { readdirSync } from 'node:fs';
 import path from 'node:path';

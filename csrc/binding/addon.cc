@@ -11,6 +11,6 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   using namespace faultless::binding;
   if (!Environment::Create(env)) return nullptr;
   SetProperty(env, exports, "version", NewString(env, "0.1.0"));
-  if (!InitQueue(env, exports)) return nullptr;
+  if (!InitQueue(env, exports) || !InitMappedFile(env, exports)) return nullptr;
   return exports;
 }

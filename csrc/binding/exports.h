@@ -9,6 +9,7 @@ namespace faultless::binding {
 
 class Lane;
 
+bool InitMappedFile(napi_env env, napi_value exports);
 bool InitQueue(napi_env env, napi_value exports);
 
 /** StoreStats.queue of one lane. */

@@ -61,6 +61,10 @@ describe('layers of csrc/', () => {
     'a path that is not relative to csrc/': ['store/bad.cc', '"b.h"'],
     'a file in no layer': ['bad.cc', '<vector>'],
   };
+  test('thread-local memory above os/ is found', () => {
+    const file = { 'store/bad.cc': 'thread_local char buffer[4096];\n' };
+    assert.equal(withFiles({ ...headers, ...file }, checkNativeLayers).length, 1);
+  });
   test('the sample without faults passes', () => {
     assert.deepEqual(withFiles(headers, checkNativeLayers), []);
   });

@@ -37,6 +37,11 @@ export function checkNativeLayers(csrc: string): string[] {
       findings.push(`${path}: lies in no layer`);
       continue;
     }
+    // The fault handler's counter takes the initial-exec model, and all of the library's thread-local memory with it: a few
+    // hundred bytes more, and the dynamic loader refuses the library.
+    if (layer !== 'os' && /\bthread_local\b/.test(text.replace(/\/\/.*/g, ''))) {
+      findings.push(`${path}: thread_local belongs to csrc/os/, a few words of it`);
+    }
     for (const [, bracket, header = ''] of text.matchAll(/^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]/gm)) {
       const finding = (reason: string) => findings.push(`${path}: ${header}: ${reason}`);
       if (NODE_HEADER.test(header)) {

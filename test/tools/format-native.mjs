@@ -20,9 +20,13 @@ const bundled = path.join(
 const program = [bundled, 'clang-format'].find((name) => spawnSync(name, ['--version']).status === 0);
 if (!program) throw new Error('clang-format is missing: install it from your distribution');
 
-const mode = process.argv.includes('--check') ? ['--dry-run', '--Werror'] : ['-i'];
-const { status } = spawnSync(program, [...mode, '--style=file', ...files], { cwd: root, stdio: 'inherit' });
-console.log(
-  `clang-format: ${files.length} files, ${status === 0 ? 'no complaint' : 'see above; npm run format mends it'}`,
-);
+const check = process.argv.includes('--check');
+const mode = check ? ['--dry-run', '--Werror'] : ['-i'];
+const { status, stderr } = spawnSync(program, [...mode, '--style=file', ...files], { cwd: root, encoding: 'utf8' });
+
+// One line per file is enough: `npm run format` mends them all.
+const complaints = new Set([...stderr.matchAll(/^(.+?):\d+:\d+: error: /gm)].map(([, file]) => file));
+for (const file of complaints) console.log(`${file}: not formatted`);
+if (status !== 0 && complaints.size === 0) console.log(stderr);
+console.log(`clang-format: ${files.length} files, ${status === 0 ? 'no complaint' : 'npm run format mends them'}`);
 process.exitCode = status ?? 1;

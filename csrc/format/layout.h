@@ -51,7 +51,7 @@ struct alignas(64) TableEntry {
   Word incarnation;  // of this use of the run; never used twice in a file
   Word sequence;     // kQueue: position of the extent in its shard's queue, from 1
   Word next;         // kFree: next free run of the class; kQueue: next younger extent; kIndex: next unit of the shard; 0: none
-  Word previous;     // kFree: previous free run of the class; 0: first
+  Word previous;     // kFree: previous free run of the class, 0: first; else: the unit itself while the run waits in limbo
   Word reserved[3];
 };
 static_assert(sizeof(TableEntry) == 64 && sizeof(TableEntry) * kUnitsPerGroup == kUnitBytes);
@@ -150,8 +150,9 @@ struct alignas(64) AllocatorControl {
   Word limbo_closing;             // runs that the flush under way sets free
   Word limbo_units;
   Word flush_count;               // completed
+  Word growing_from;              // units from here to published_units are on no list yet; 0: none such
   Word free_heads[kClasses];      // first free run of each class; 0: none
-  uint8_t reserved[512 - 64 - 8 * kClasses];
+  uint8_t reserved[512 - 72 - 8 * kClasses];
   Intent intent;
   uint8_t reserved_end[16];
 };
@@ -186,7 +187,7 @@ struct alignas(64) ShardControl {
   Word tail_unit;
   // Line 2: counters.
   Word keys;
-  Word live_bytes;          // records the index refers to, and their value runs
+  Word live_bytes;          // of the records that the index refers to, value runs left out
   Word queue_bytes;         // of all extents of the queue
   Word value_bytes;         // of the value runs of live records
   Word entry_places;        // of the index
@@ -246,7 +247,8 @@ constexpr uint32_t kPiecesPerUnit = kUnitBytes / kPieceBytes;
 constexpr uint32_t kLinesPerSegment = 256;
 constexpr uint32_t kEntriesPerLine = 5;
 constexpr uint32_t kEntriesPerSegment = kLinesPerSegment * kEntriesPerLine;
-constexpr uint32_t kMaxProbeLines = 32;
+constexpr uint32_t kMaxProbeLines = 32;    // a search
+constexpr uint32_t kInsertProbeLines = 8;  // an insertion; then the segment is split
 constexpr uint32_t kDirectoryBits = 24;      // depth at most
 constexpr uint32_t kPieceDirectoryDepth = 11;  // 2^11 words fill a piece
 

@@ -1,0 +1,315 @@
+#include "store/allocator.h"
+
+#include <bit>
+
+#include "store/lock.h"
+#include "store/transaction.h"
+
+namespace faultless::store {
+namespace {
+
+using format::EntryView;
+using format::RunKind;
+using format::TableEntry;
+using format::Word;
+
+constexpr uint64_t kMaxGrowthUnits = 256;  // 16 MiB; bounds the words of one transaction as well
+
+constexpr uint64_t UnitsOf(uint32_t size_class) { return uint64_t{1} << size_class; }
+
+Transaction AllocatorTransaction(const Context& context) {
+  return {context, &context.allocator().intent, nullptr, 0};
+}
+
+uint64_t ReserveUnits(const Context& context) {
+  return std::min<uint64_t>(2 * context.shards(), context.max_units() / 8);
+}
+
+/** A free run on the lists, as the transaction sees it. */
+bool IsFree(const Context& context, const Transaction& transaction, uint64_t unit, uint32_t size_class) {
+  const TableEntry& entry = context.entry(unit);
+  return transaction.Get(entry.identity) == format::IdentityOf(RunKind::kFree, size_class, 0, 0, 0, unit);
+}
+
+/** Where a list or chain names a unit that is none of the store's. */
+Status DamagedLink(const Context& context, const Word& word) {
+  return Status::Corrupt("a link between runs is damaged", context.OffsetOf(&word));
+}
+
+void PushFree(const Context& context, Transaction* transaction, uint64_t unit, uint32_t size_class) {
+  TableEntry& entry = context.entry(unit);
+  Word& head = context.allocator().free_heads[size_class];
+  const uint64_t first = transaction->Get(head);
+  transaction->Set(entry.identity, format::IdentityOf(RunKind::kFree, size_class, 0, 0, 0, unit));
+  transaction->Set(entry.incarnation, 0);
+  transaction->Set(entry.sequence, 0);
+  transaction->Set(entry.next, first);
+  transaction->Set(entry.previous, 0);
+  if (first != 0) transaction->Set(context.entry(first).previous, unit);
+  transaction->Set(head, unit);
+}
+
+Status Unlink(const Context& context, Transaction* transaction, uint64_t unit, uint32_t size_class) {
+  TableEntry& entry = context.entry(unit);
+  Word& head = context.allocator().free_heads[size_class];
+  const uint64_t next = transaction->Get(entry.next);
+  const uint64_t previous = transaction->Get(entry.previous);
+  if ((next != 0 && !context.ContainsRun(next, size_class)) ||
+      (previous != 0 && !context.ContainsRun(previous, size_class))) {
+    return DamagedLink(context, entry.next);
+  }
+  if (next != 0) transaction->Set(context.entry(next).previous, previous);
+  if (previous != 0) {
+    transaction->Set(context.entry(previous).next, next);
+  } else {
+    transaction->Set(head, next);
+  }
+  return Code::kOk;
+}
+
+/** Largest class of a run that may begin at `unit` and ends at `end` at most. */
+uint32_t LargestClass(uint64_t unit, uint64_t end) {
+  const uint32_t aligned = unit == 0 ? format::kMaxClass : static_cast<uint32_t>(std::countr_zero(unit));
+  const uint32_t fits = static_cast<uint32_t>(std::bit_width(end - unit)) - 1;
+  return std::min({aligned, fits, format::kMaxClass});
+}
+
+/** Where a run of `size_class` that begins at `from` or later can begin. */
+uint64_t FirstPlace(const Context& context, uint64_t from, uint32_t size_class) {
+  uint64_t unit = from;
+  while (true) {
+    unit = (unit + UnitsOf(size_class) - 1) & ~(UnitsOf(size_class) - 1);
+    if (unit > context.head_units() && !context.IsTableUnit(unit)) return unit;
+    unit++;
+  }
+}
+
+Status PublishUnits(const Context& context, uint64_t begin, uint64_t end) {
+  Transaction transaction = AllocatorTransaction(context);
+  auto& allocator = context.allocator();
+  uint64_t added = 0;
+  for (uint64_t unit = begin; unit < end;) {
+    if (context.IsTableUnit(unit)) {
+      unit++;
+      continue;
+    }
+    const uint32_t size_class = LargestClass(unit, end);
+    PushFree(context, &transaction, unit, size_class);
+    added += UnitsOf(size_class);
+    unit += UnitsOf(size_class);
+  }
+  transaction.Add(allocator.free_units, static_cast<int64_t>(added));
+  transaction.Set(allocator.growing_from, 0);
+  return transaction.Commit();
+}
+
+/** Makes the file longer so that a run of `size_class` is free. The allocator's lock is held. */
+Status Grow(const Context& context, uint32_t size_class) {
+  auto& allocator = context.allocator();
+  const uint64_t begin = allocator.published_units.load(std::memory_order_acquire);
+  if (begin < context.head_units() + 1 || begin > context.max_units()) {
+    return DamagedLink(context, allocator.published_units);
+  }
+  const uint64_t needed_end = FirstPlace(context, begin, size_class) + UnitsOf(size_class);
+  if (needed_end > context.max_units()) return {Code::kStoreFull, "the store has reached maxBytes"};
+  uint64_t end = std::min(std::max(needed_end, begin + std::min(begin / 8, kMaxGrowthUnits)), context.max_units());
+  Status status = context.storage->Reserve(begin * format::kUnitBytes, (end - begin) * format::kUnitBytes);
+  if (status.code() == Code::kNoSpace && end > needed_end) {
+    end = needed_end;
+    status = context.storage->Reserve(begin * format::kUnitBytes, (end - begin) * format::kUnitBytes);
+  }
+  FAULTLESS_TRY(status);
+  // Published before they are listed: the entries of a new group's table lie in what is published.
+  allocator.growing_from.store(begin, std::memory_order_release);
+  allocator.published_units.store(end, std::memory_order_release);
+  return PublishUnits(context, begin, end);
+}
+
+/** Lists the units of a growth that a dead process did not finish. */
+Status FinishGrowth(const Context& context) {
+  auto& allocator = context.allocator();
+  const uint64_t from = allocator.growing_from.load(std::memory_order_relaxed);
+  if (from == 0) return Code::kOk;
+  const uint64_t published = context.PublishedUnits();
+  if (from < context.head_units() + 1 || published > from + kMaxGrowthUnits * 2) return DamagedLink(context, allocator.growing_from);
+  if (published <= from) {
+    allocator.growing_from.store(0, std::memory_order_release);
+    return Code::kOk;
+  }
+  return PublishUnits(context, from, published);
+}
+
+/** Frees the run in `transaction`, joined with its free buddies. */
+Status Release(const Context& context, Transaction* transaction, uint64_t unit, uint32_t size_class) {
+  transaction->Add(context.allocator().free_units, static_cast<int64_t>(UnitsOf(size_class)));
+  while (size_class < format::kMaxClass) {
+    const uint64_t buddy = unit ^ UnitsOf(size_class);
+    const uint64_t joined = std::min(unit, buddy);
+    if (!context.ContainsRun(buddy, size_class) || !context.ContainsRun(joined, size_class + 1) ||
+        !IsFree(context, *transaction, buddy, size_class)) {
+      break;
+    }
+    FAULTLESS_TRY(Unlink(context, transaction, buddy, size_class));
+    transaction->Set(context.entry(std::max(unit, buddy)).identity, 0);
+    unit = joined;
+    size_class++;
+  }
+  PushFree(context, transaction, unit, size_class);
+  return Code::kOk;
+}
+
+bool IsReleasable(const Context& context, uint64_t unit, uint64_t incarnation, EntryView* view) {
+  if (!context.ContainsRun(unit, 0)) return false;
+  const TableEntry& entry = context.entry(unit);
+  return format::ReadEntry(entry, unit, view) && view->kind != RunKind::kFree &&
+         (incarnation == kAnyIncarnation || incarnation == view->incarnation) &&
+         context.ContainsRun(unit, view->size_class);
+}
+
+bool IsInLimbo(const Context& context, uint64_t unit) {
+  return context.entry(unit).previous.load(std::memory_order_relaxed) == unit;
+}
+
+}  // namespace
+
+bool ReadRun(const Context& context, uint64_t unit, RunKind kind, EntryView* view) {
+  if (!context.ContainsRun(unit, 0)) return false;
+  return format::ReadEntry(context.entry(unit), unit, view) && view->kind == kind &&
+         context.ContainsRun(unit, view->size_class);
+}
+
+uint64_t AvailableUnits(const Context& context) {
+  const auto& allocator = context.allocator();
+  const uint64_t published = context.PublishedUnits();
+  return allocator.free_units.load(std::memory_order_acquire) + (context.max_units() - published);
+}
+
+Status TakeRun(const Context& context, uint32_t size_class, const RunRequest& request, Purpose purpose, uint64_t* unit) {
+  const AllocatorLock lock(context);
+  FAULTLESS_TRY(lock.status());
+  FAULTLESS_TRY(FinishGrowth(context));
+  auto& allocator = context.allocator();
+  if (purpose == Purpose::kUser && AvailableUnits(context) < UnitsOf(size_class) + ReserveUnits(context)) {
+    return {Code::kStoreFull, "the store has reached maxBytes"};
+  }
+  uint32_t found = size_class;
+  const auto find = [&] {
+    for (found = size_class; found <= format::kMaxClass; found++) {
+      if (allocator.free_heads[found].load(std::memory_order_relaxed) != 0) return true;
+    }
+    return false;
+  };
+  if (!find()) {
+    FAULTLESS_TRY(Grow(context, size_class));
+    if (!find()) return Status::Corrupt("growth added no run", context.OffsetOf(&allocator.free_heads[0]));
+  }
+  const uint64_t taken = allocator.free_heads[found].load(std::memory_order_relaxed);
+  Transaction transaction = AllocatorTransaction(context);
+  if (!context.ContainsRun(taken, found) || !IsFree(context, transaction, taken, found)) {
+    return DamagedLink(context, allocator.free_heads[found]);
+  }
+  FAULTLESS_TRY(Unlink(context, &transaction, taken, found));
+  while (found > size_class) {
+    found--;
+    PushFree(context, &transaction, taken + UnitsOf(found), found);
+  }
+  TableEntry& entry = context.entry(taken);
+  const uint64_t incarnation = allocator.next_incarnation.load(std::memory_order_relaxed);
+  transaction.Set(allocator.next_incarnation, incarnation + 1);
+  transaction.Add(allocator.free_units, -static_cast<int64_t>(UnitsOf(size_class)));
+  transaction.Set(entry.incarnation, incarnation);
+  transaction.Set(entry.sequence, request.sequence);
+  transaction.Set(entry.next, request.chain != nullptr ? transaction.Get(*request.chain) : 0);
+  transaction.Set(entry.previous, 0);
+  transaction.Set(entry.identity,
+                  format::IdentityOf(request.kind, size_class, request.shard, incarnation, request.sequence, taken));
+  if (request.chain != nullptr) transaction.Set(*request.chain, taken);
+  if (request.anchor != nullptr) transaction.Set(*request.anchor, taken);
+  FAULTLESS_TRY(transaction.Commit());
+  *unit = taken;
+  return Code::kOk;
+}
+
+Status FreeRun(const Context& context, uint64_t unit, uint64_t incarnation, const Word* anchor) {
+  const AllocatorLock lock(context);
+  FAULTLESS_TRY(lock.status());
+  Transaction transaction = AllocatorTransaction(context);
+  EntryView view;
+  if (IsReleasable(context, unit, incarnation, &view) && !IsInLimbo(context, unit)) {
+    FAULTLESS_TRY(Release(context, &transaction, unit, view.size_class));
+  } else if (anchor == nullptr) {
+    return Code::kOk;
+  }
+  if (anchor != nullptr) transaction.Set(*anchor, 0);
+  return transaction.Commit();
+}
+
+Status FreeFirstOfChain(const Context& context, const Word* head) {
+  const AllocatorLock lock(context);
+  FAULTLESS_TRY(lock.status());
+  const uint64_t unit = head->load(std::memory_order_relaxed);
+  if (unit == 0) return Code::kOk;
+  EntryView view;
+  if (!IsReleasable(context, unit, kAnyIncarnation, &view)) return DamagedLink(context, *head);
+  Transaction transaction = AllocatorTransaction(context);
+  transaction.Set(*head, view.next);
+  FAULTLESS_TRY(Release(context, &transaction, unit, view.size_class));
+  return transaction.Commit();
+}
+
+Status RetireRun(const Context& context, uint64_t unit, uint64_t incarnation, const Word* anchor) {
+  const AllocatorLock lock(context);
+  FAULTLESS_TRY(lock.status());
+  auto& allocator = context.allocator();
+  Transaction transaction = AllocatorTransaction(context);
+  EntryView view;
+  if (IsReleasable(context, unit, incarnation, &view) && !IsInLimbo(context, unit)) {
+    transaction.Set(context.entry(unit).previous, unit);
+    transaction.Set(context.entry(unit).next, transaction.Get(allocator.limbo_open));
+    transaction.Set(allocator.limbo_open, unit);
+    transaction.Add(allocator.limbo_units, static_cast<int64_t>(UnitsOf(view.size_class)));
+  } else if (anchor == nullptr) {
+    return Code::kOk;
+  }
+  if (anchor != nullptr) transaction.Set(*anchor, 0);
+  return transaction.Commit();
+}
+
+Status BeginClosingLimbo(const Context& context) {
+  const AllocatorLock lock(context);
+  FAULTLESS_TRY(lock.status());
+  auto& allocator = context.allocator();
+  if (allocator.limbo_closing.load(std::memory_order_relaxed) != 0) return Code::kOk;
+  Transaction transaction = AllocatorTransaction(context);
+  transaction.Set(allocator.limbo_closing, transaction.Get(allocator.limbo_open));
+  transaction.Set(allocator.limbo_open, 0);
+  return transaction.Commit();
+}
+
+Status FreeClosedLimbo(const Context& context) {
+  auto& allocator = context.allocator();
+  while (true) {
+    const AllocatorLock lock(context);
+    FAULTLESS_TRY(lock.status());
+    const uint64_t unit = allocator.limbo_closing.load(std::memory_order_relaxed);
+    if (unit == 0) return Code::kOk;
+    EntryView view;
+    if (!IsReleasable(context, unit, kAnyIncarnation, &view)) return DamagedLink(context, allocator.limbo_closing);
+    Transaction transaction = AllocatorTransaction(context);
+    transaction.Set(allocator.limbo_closing, view.next);
+    transaction.Add(allocator.limbo_units, -static_cast<int64_t>(UnitsOf(view.size_class)));
+    FAULTLESS_TRY(Release(context, &transaction, unit, view.size_class));
+    FAULTLESS_TRY(transaction.Commit());
+  }
+}
+
+Status AddFreeUnits(const Context& context, uint64_t begin, uint64_t end) {
+  while (begin < end) {
+    const uint64_t part = std::min(end, begin + kMaxGrowthUnits);
+    FAULTLESS_TRY(PublishUnits(context, begin, part));
+    begin = part;
+  }
+  return Code::kOk;
+}
+
+}  // namespace faultless::store

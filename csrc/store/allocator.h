@@ -1,0 +1,61 @@
+// Purpose: runs of 2^class units: a buddy allocator whose state is words in the file, changed only by transactions, and the growth
+// of the file. Release follows one rule: what holds nothing that the last completed flush promised is free at once;
+// the rest waits in limbo for the next flush.
+// Source: buddy system, Knowlton 1965, as in Knuth, The Art of Computer Programming, volume 1, section 2.5.
+// Thread safety: every function takes the allocator's lock itself; callers may hold one shard's lock, which then covers the
+// shard words that are changed along. May wait for the device (growth).
+#pragma once
+
+#include "base/status.h"
+#include "format/superblock.h"
+#include "store/context.h"
+
+namespace faultless::store {
+
+enum class Purpose : uint8_t {
+  kUser,   // leaves a reserve, so that a full store can always be emptied
+  kReserve,  // deletes and cleaning may use it up
+};
+
+/** What a new run is to be, and the word that remembers it until something refers to it. */
+struct RunRequest {
+  format::RunKind kind;
+  uint32_t shard;
+  uint64_t sequence;            // kQueue
+  const format::Word* anchor;   // set to the unit in the same transaction
+  const format::Word* chain;    // not nullptr: the entry's `next` becomes this word's value (anchor may be the same word)
+};
+
+/**
+ * Takes a run of `size_class`, growing the file where none is free. kStoreFull at max_bytes, kNoSpace from the
+ * filesystem, kWouldBlock, kIo, kCorrupt: nothing has changed.
+ */
+Status TakeRun(const Context& context, uint32_t size_class, const RunRequest& request, Purpose purpose, uint64_t* unit);
+
+constexpr uint64_t kAnyIncarnation = 0;
+
+/**
+ * Frees the run at once; `anchor` (may be nullptr) becomes 0 in the same transaction. Where the unit is no run of that
+ * incarnation any more, or waits in limbo already, only the anchor changes: releasing twice is releasing once.
+ */
+Status FreeRun(const Context& context, uint64_t unit, uint64_t incarnation, const format::Word* anchor);
+/** Frees the first run of a chain linked by TableEntry::next; the head moves on to the next. */
+Status FreeFirstOfChain(const Context& context, const format::Word* head);
+/** Puts the run into limbo until the next flush; likewise. */
+Status RetireRun(const Context& context, uint64_t unit, uint64_t incarnation, const format::Word* anchor);
+
+/** Flush begins: what is in limbo now may go when it has completed. Nothing moves while an earlier flush's runs are still there. */
+Status BeginClosingLimbo(const Context& context);
+/** Flush has completed: frees everything that closed, a few runs at a time. */
+Status FreeClosedLimbo(const Context& context);
+
+/** Units that could still be had without growing past max_bytes. */
+uint64_t AvailableUnits(const Context& context);
+
+/** Checked view of a run's entry: false where the unit is none of `kind`. */
+bool ReadRun(const Context& context, uint64_t unit, format::RunKind kind, format::EntryView* view);
+
+/** For creation and recovery, which own the store alone: puts [begin, end) on the free lists, table units left out. */
+Status AddFreeUnits(const Context& context, uint64_t begin, uint64_t end);
+
+}  // namespace faultless::store

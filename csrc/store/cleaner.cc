@@ -1,0 +1,143 @@
+#include "store/cleaner.h"
+
+#include <cstring>
+
+#include "base/hash.h"
+#include "os/os.h"
+#include "store/index.h"
+#include "store/record_queue.h"
+
+namespace faultless::store {
+namespace {
+
+using format::RecordKind;
+using format::ShardControl;
+
+constexpr auto kRelaxed = std::memory_order_relaxed;
+
+bool IsBeforeClear(const ShardControl& shard) {
+  const uint64_t sequence = shard.tail_sequence.load(kRelaxed);
+  const uint64_t clear_sequence = shard.clear_sequence.load(kRelaxed);
+  return sequence < clear_sequence ||
+         (sequence == clear_sequence && shard.tail.load(kRelaxed) < shard.clear_position.load(kRelaxed));
+}
+
+/** The index entry that refers to this very record, or kAbsent: the record is dead. */
+Status FindEntryOf(const Context& context, uint32_t shard_index, uint64_t hash, uint64_t position, IndexHit* hit) {
+  const auto need = [](uint64_t, uint64_t) -> Status { return Code::kOk; };
+  return Probe(context, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), need,
+               [&](const IndexHit& found) -> Status {
+                 if (found.position != position) return Code::kAbsent;
+                 *hit = found;
+                 return Code::kOk;
+               });
+}
+
+/** Appends the live record at the tail again. Its bytes are in the read scratch. */
+Status MoveRecord(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
+                  const format::RecordView& record, uint64_t bytes) {
+  ShardControl& shard = context.shard(shard_index);
+  FAULTLESS_TRY(EnsureRoom(context, shard_index, bytes, Purpose::kReserve));
+  format::RecordView moved = record;
+  moved.flags |= format::kRecordMoved;
+  uint8_t* const scratch = RecordScratch(Scratch::kWrite, bytes);
+  format::EncodeRecord(moved, scratch);
+  Transaction transaction(context, &shard.intent, &shard, shard_index);
+  const uint64_t position = Append(context, shard_index, scratch, bytes, &transaction);
+  SwitchEntry(context, &transaction, hit, format::FingerprintOf(hash), position);
+  transaction.MoveSlot(context.SlotOfHash(hash));
+  transaction.Set(shard.tail, shard.tail.load(kRelaxed) + bytes);
+  return transaction.Commit();
+}
+
+Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
+                   const format::RecordView& record, uint64_t bytes) {
+  ShardControl& shard = context.shard(shard_index);
+  Transaction transaction(context, &shard.intent, &shard, shard_index);
+  RemoveEntry(context, &transaction, hit);
+  transaction.MoveSlot(context.SlotOfHash(hash));
+  transaction.Add(shard.keys, -1);
+  transaction.Add(shard.live_bytes, -static_cast<int64_t>(bytes));
+  transaction.Add(shard.value_bytes, -static_cast<int64_t>(record.large.run_bytes));
+  transaction.Set(shard.tail, shard.tail.load(kRelaxed) + bytes);
+  return transaction.Commit();
+}
+
+}  // namespace
+
+uint64_t GarbageBytes(const Context& context, uint32_t shard_index) {
+  const ShardControl& shard = context.shard(shard_index);
+  const uint64_t all = shard.queue_bytes.load(kRelaxed);
+  const uint64_t free_at_head = shard.head_end.load(kRelaxed) - shard.head.load(kRelaxed);
+  const uint64_t live = shard.live_bytes.load(kRelaxed);
+  return all > live + free_at_head ? all - live - free_at_head : 0;
+}
+
+bool NeedsCleaning(const Context& context, uint32_t shard_index) {
+  const ShardControl& shard = context.shard(shard_index);
+  if (shard.tail_unit.load(kRelaxed) == shard.head_unit.load(kRelaxed)) return false;
+  if (shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed)) return true;
+  const uint64_t live = shard.live_bytes.load(kRelaxed);
+  return GarbageBytes(context, shard_index) > live - live / 8 + format::kUnitBytes;
+}
+
+Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget, uint32_t* left_extents) {
+  ShardControl& shard = context.shard(shard_index);
+  *left_extents = 0;
+  FAULTLESS_TRY(ReleaseRetired(context, shard_index));
+  while (budget.scanned_records > 0 && budget.moved_records > 0 && budget.moved_bytes > 0) {
+    budget.scanned_records--;
+    const uint64_t unit = shard.tail_unit.load(kRelaxed);
+    if (unit == 0 || unit == shard.head_unit.load(kRelaxed)) return Code::kOk;
+    format::EntryView extent;
+    if (!ReadRun(context, unit, format::RunKind::kQueue, &extent)) {
+      return Status::Corrupt("the tail extent is none", context.OffsetOf(&shard.tail_unit));
+    }
+    const uint64_t tail = shard.tail.load(kRelaxed);
+    const uint64_t begin = unit * format::kUnitBytes;
+    const uint64_t end = begin + RunBytes(extent.size_class);
+    if (tail < begin || tail > end) return Status::Corrupt("the tail is damaged", context.OffsetOf(&shard.tail));
+    bool leave = end - tail < sizeof(format::RecordHeader);
+    if (!leave) leave = format::RecordKindOf(context.WordAt(tail).load(kRelaxed)) == RecordKind::kEnd;
+    if (leave) {
+      bool moved;
+      FAULTLESS_TRY(LeaveTailExtent(context, shard_index, &moved));
+      if (moved) ++*left_extents;
+      continue;
+    }
+    format::RecordView record;
+    uint64_t bytes;
+    FAULTLESS_TRY(ReadRecordAt(context, tail, &record, &bytes));
+    if (end - tail < bytes) return Status::Corrupt("a record crosses the end of its extent", tail);
+    if (record.kind != RecordKind::kSet) {
+      shard.tail.store(tail + bytes, std::memory_order_release);
+      continue;
+    }
+    const bool promised = IsPromised(context, shard_index, tail);
+    const uint64_t hash = HashBytes(record.key.data(), record.key.size(), context.superblock.hash_seed);
+    IndexHit hit;
+    Status found = Code::kAbsent;
+    if (!IsBeforeClear(shard)) found = FindEntryOf(context, shard_index, hash, tail, &hit);
+    if (found.code() == Code::kAbsent) {
+      if (!record.runs.empty()) FAULTLESS_TRY(ReleaseRuns(context, record.runs, promised));
+      shard.tail.store(tail + bytes, std::memory_order_release);
+      continue;
+    }
+    FAULTLESS_TRY(found);
+    // What cannot be trusted is not spread: the record stays where it is, and so does everything younger.
+    if (!format::VerifyChecksum({RecordScratch(Scratch::kRead, bytes), bytes})) {
+      return Status::Corrupt("a record's checksum does not match", tail);
+    }
+    if ((record.flags & format::kRecordExpires) && record.expires_at_ms <= os::WallClockMs()) {
+      FAULTLESS_TRY(DropExpired(context, shard_index, hash, hit, record, bytes));
+      if (!record.runs.empty()) FAULTLESS_TRY(ReleaseRuns(context, record.runs, promised));
+      continue;
+    }
+    FAULTLESS_TRY(MoveRecord(context, shard_index, hash, hit, record, bytes));
+    budget.moved_records--;
+    budget.moved_bytes -= std::min(budget.moved_bytes, bytes);
+  }
+  return Code::kOk;
+}
+
+}  // namespace faultless::store

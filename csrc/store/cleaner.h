@@ -1,0 +1,30 @@
+// Purpose: giving back the space of dead records. Only the oldest extent is ever cleaned: what is dead there (superseded, deleted,
+// expired, tombstones) is dropped, what lives is appended again at the head. So nothing older exists that a dropped
+// tombstone could have hidden, and there is no search for a victim. Every write pays for a bounded number of records.
+// Source: the circular log of Rosenblum and Ousterhout's LFS (1992), cleaned in order of age as in FASTER's compaction.
+// Thread safety: the holder of the shard's lock.
+#pragma once
+
+#include "base/status.h"
+#include "store/context.h"
+
+namespace faultless::store {
+
+struct CleaningBudget {
+  uint32_t scanned_records;
+  uint32_t moved_records;
+  uint64_t moved_bytes;
+};
+/** What one write pays. */
+constexpr CleaningBudget kCleaningPerWrite{64, 8, 64 * 1024};
+
+/** Whether the queue holds more dead bytes than it may. */
+bool NeedsCleaning(const Context& context, uint32_t shard_index);
+
+/** One step at the tail within the budget; *left_extents: how many extents were released. */
+Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget, uint32_t* left_extents);
+
+/** Bytes of the queue that no live record takes. */
+uint64_t GarbageBytes(const Context& context, uint32_t shard_index);
+
+}  // namespace faultless::store

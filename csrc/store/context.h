@@ -1,0 +1,82 @@
+// Purpose: what every part of the engine needs to reach the file: the mapping, the geometry, who we are.
+// Thread safety: immutable once the store is open, but for the atomics.
+// Invariants: an offset read from the file is followed only after Contains() has accepted it.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+
+#include "format/layout.h"
+#include "store/storage.h"
+
+namespace faultless::store {
+
+/** What this process remembers of a shard; hints, never truth. */
+struct ShardHints {
+  std::atomic<uint64_t> populated_until{0};  // file offset up to which the head extent has been prefaulted
+};
+
+struct Context {
+  Storage* storage = nullptr;
+  std::byte* base = nullptr;
+  format::Superblock superblock{};
+  uint32_t shard_bits = 0;
+  uint32_t slot_mask = 0;       // slots of one shard − 1
+  uint32_t opener_slot = 0;
+  uint32_t owner_word = 0;      // our lock word without the waiters bit; 0 when read-only
+  bool read_only = false;
+  bool control_locked = false;  // the control region is locked into memory
+  std::atomic<uint64_t> pinned_units{0};  // the file up to here is locked into memory
+  bool pin = false;
+  std::unique_ptr<ShardHints[]> hints;
+
+  format::Word& WordAt(uint64_t offset) const { return *reinterpret_cast<format::Word*>(base + offset); }
+  format::ControlHeader& header() const { return *reinterpret_cast<format::ControlHeader*>(base + format::kControlOffset); }
+  format::AllocatorControl& allocator() const {
+    return *reinterpret_cast<format::AllocatorControl*>(base + format::kAllocatorOffset);
+  }
+  format::OpenerSlot& opener(uint32_t slot) const {
+    return reinterpret_cast<format::OpenerSlot*>(base + format::kOpenersOffset)[slot];
+  }
+  format::OpenerPending& pending(uint32_t slot) const {
+    return reinterpret_cast<format::OpenerPending*>(base + format::kPendingOffset)[slot];
+  }
+  format::ShardControl& shard(uint32_t index) const {
+    return reinterpret_cast<format::ShardControl*>(base + format::kShardsOffset)[index];
+  }
+  format::HalfWord& version(uint32_t shard_index, uint32_t slot) const {
+    return reinterpret_cast<format::HalfWord*>(base + format::VersionsOffset(superblock.shard_count))
+        [uint64_t{shard_index} * (slot_mask + 1) + slot];
+  }
+  format::TableEntry& entry(uint64_t unit) const {
+    const uint64_t group = unit / format::kUnitsPerGroup;
+    const uint64_t table = group == 0 ? head_units() : group * format::kUnitsPerGroup;
+    return reinterpret_cast<format::TableEntry*>(base + table * format::kUnitBytes)[unit % format::kUnitsPerGroup];
+  }
+
+  uint32_t shards() const { return superblock.shard_count; }
+  uint64_t head_units() const { return format::HeadUnits(superblock.shard_count); }
+  uint64_t max_units() const { return superblock.max_bytes / format::kUnitBytes; }
+  bool IsTableUnit(uint64_t unit) const { return unit % format::kUnitsPerGroup == 0 || unit == head_units(); }
+  uint64_t PublishedUnits() const {
+    return std::min(allocator().published_units.load(std::memory_order_acquire), max_units());
+  }
+  /** Whether the range lies behind the control region and within what is published. */
+  bool Contains(uint64_t offset, uint64_t length) const {
+    const uint64_t end = PublishedUnits() * format::kUnitBytes;
+    return offset >= head_units() * format::kUnitBytes && length <= end && offset <= end - length;
+  }
+  bool ContainsRun(uint64_t unit, uint32_t size_class) const {
+    return size_class <= format::kMaxClass && unit > head_units() && unit % (uint64_t{1} << size_class) == 0 &&
+           unit + (uint64_t{1} << size_class) <= PublishedUnits() && !IsTableUnit(unit);
+  }
+  uint32_t ShardOfHash(uint64_t hash) const { return static_cast<uint32_t>(hash >> (64 - shard_bits)); }
+  uint32_t SlotOfHash(uint64_t hash) const { return static_cast<uint32_t>(hash >> 8) & slot_mask; }
+  uint64_t OffsetOf(const void* address) const { return static_cast<uint64_t>(static_cast<const std::byte*>(address) - base); }
+};
+
+constexpr uint64_t UnitOf(uint64_t offset) { return offset / format::kUnitBytes; }
+constexpr uint64_t RunBytes(uint32_t size_class) { return format::kUnitBytes << size_class; }
+
+}  // namespace faultless::store

@@ -1,0 +1,272 @@
+#include "store/index.h"
+
+#include <bit>
+
+#include "store/allocator.h"
+#include "store/shared_bytes.h"
+
+namespace faultless::store {
+namespace {
+
+using format::IndexLine;
+using format::kEntriesPerLine;
+using format::kLinesPerSegment;
+using format::kPieceBytes;
+using format::ShardControl;
+using format::Word;
+
+constexpr auto kRelaxed = std::memory_order_relaxed;
+
+IndexLine& LineAt(const Context& context, uint64_t offset) {
+  return *reinterpret_cast<IndexLine*>(context.base + offset);
+}
+
+uint64_t LineOffset(uint64_t segment, uint32_t line) { return segment + line % kLinesPerSegment * sizeof(IndexLine); }
+
+uint64_t PackPiece(uint64_t position, uint32_t depth) { return position / kPieceBytes << 8 | depth; }
+
+bool IsPiece(const Context& context, uint64_t position) {
+  return position % kPieceBytes == 0 && context.Contains(position, kPieceBytes);
+}
+
+/** Makes sure that `count` pieces are on the shard's free list, and says which. */
+Status EnsurePieces(const Context& context, uint32_t shard_index, uint32_t count, uint64_t* pieces) {
+  ShardControl& shard = context.shard(shard_index);
+  while (true) {
+    uint32_t found = 0;
+    uint64_t piece = shard.free_pieces.load(kRelaxed);
+    while (found < count && piece != 0) {
+      if (!IsPiece(context, piece)) return Status::Corrupt("a free piece is none", context.OffsetOf(&shard.free_pieces));
+      pieces[found++] = piece;
+      piece = context.WordAt(piece).load(kRelaxed);
+    }
+    if (found == count) return Code::kOk;
+    uint64_t unit = shard.spare_index_unit.load(kRelaxed);
+    if (unit == 0) {
+      // The chain's head comes second, so that a crash between two transactions cannot lose the unit: it is one.
+      const RunRequest request{format::RunKind::kIndex, shard_index, 0, &shard.spare_index_unit, &shard.index_units};
+      FAULTLESS_TRY(TakeRun(context, 0, request, Purpose::kUser, &unit));
+    }
+    if (!context.ContainsRun(unit, 0)) return Status::Corrupt("a spare unit is none", context.OffsetOf(&shard.spare_index_unit));
+    FAULTLESS_TRY(context.storage->PopulateWrite(unit * format::kUnitBytes, format::kUnitBytes));
+    uint64_t next = shard.free_pieces.load(kRelaxed);
+    for (uint32_t i = format::kPiecesPerUnit; i > 0; i--) {
+      const uint64_t position = unit * format::kUnitBytes + (i - 1) * kPieceBytes;
+      context.WordAt(position).store(next, std::memory_order_release);
+      next = position;
+    }
+    Transaction transaction(context, &shard.intent, &shard, shard_index);
+    transaction.Set(shard.free_pieces, next);
+    transaction.Set(shard.spare_index_unit, 0);
+    FAULTLESS_TRY(transaction.Commit());
+  }
+}
+
+/** The list without its first `count` pieces, which EnsurePieces named. */
+uint64_t FreePiecesAfter(const Context& context, uint64_t last) { return context.WordAt(last).load(kRelaxed); }
+
+/** Builds an entry into a segment that nobody can see yet. */
+bool PlaceUnseen(const Context& context, uint64_t segment, uint32_t tag, uint64_t place) {
+  const uint32_t home = format::LineOf(tag);
+  for (uint32_t step = 0; step < format::kMaxProbeLines; step++) {
+    IndexLine& line = LineAt(context, LineOffset(segment, home + step));
+    for (uint32_t entry = 0; entry < kEntriesPerLine; entry++) {
+      if (PlaceInLine(line, entry).load(kRelaxed) != 0) continue;
+      const uint32_t half = entry + 1;
+      Word& word = line.words[half / 2];
+      const uint64_t mask = uint64_t{0xFFFF'FFFF} << (half % 2 * 32);
+      word.store((word.load(kRelaxed) & ~mask) | uint64_t{tag} << (half % 2 * 32), std::memory_order_release);
+      line.words[3 + entry].store(place, std::memory_order_release);
+      for (uint32_t back = 0; back < step; back++) {
+        Word& passed = LineAt(context, LineOffset(segment, home + back)).words[0];
+        passed.store(passed.load(kRelaxed) + 1, std::memory_order_release);
+      }
+      return true;
+    }
+  }
+  return false;
+}
+
+/** A directory left behind or taken and not used: nothing refers to it. */
+Status FreeSpareDirectory(const Context& context, ShardControl* shard) {
+  const uint64_t unit = shard->spare_directory_unit.load(kRelaxed);
+  if (unit == 0) return Code::kOk;
+  return FreeRun(context, unit, kAnyIncarnation, &shard->spare_directory_unit);
+}
+
+/** Publishes a directory of twice the size. */
+Status DoubleDirectory(const Context& context, uint32_t shard_index) {
+  ShardControl& shard = context.shard(shard_index);
+  SegmentRoute route;
+  if (!RouteOf(context, shard.directory.load(kRelaxed), 0, &route)) {
+    return Status::Corrupt("a directory word points nowhere", context.OffsetOf(&shard.directory));
+  }
+  if (route.depth >= format::kDirectoryBits) return {Code::kStoreFull, "the index has reached its largest directory"};
+  FAULTLESS_TRY(FreeSpareDirectory(context, &shard));
+  const uint32_t depth = route.depth + 1;
+  const uint64_t words = uint64_t{1} << depth;
+  uint64_t position = 0;
+  uint64_t unit = 0;
+  if (depth <= format::kPieceDirectoryDepth) {
+    FAULTLESS_TRY(EnsurePieces(context, shard_index, 1, &position));
+  } else {
+    const uint64_t units = (words * 8 + format::kUnitBytes - 1) / format::kUnitBytes;
+    const RunRequest request{format::RunKind::kDirectory, shard_index, 0, &shard.spare_directory_unit, nullptr};
+    FAULTLESS_TRY(TakeRun(context, std::bit_width(units) - 1, request, Purpose::kUser, &unit));
+    position = unit * format::kUnitBytes;
+    FAULTLESS_TRY(context.storage->PopulateWrite(position, words * 8));
+  }
+  const uint64_t free_pieces = unit == 0 ? FreePiecesAfter(context, position) : shard.free_pieces.load(kRelaxed);
+  for (uint64_t i = 0; i < words; i++) {
+    const uint64_t from = context.WordAt(route.directory + i / 2 * 8).load(kRelaxed);
+    context.WordAt(position + i * 8).store(from, std::memory_order_release);
+  }
+  Transaction transaction(context, &shard.intent, &shard, shard_index);
+  transaction.MoveStructure();
+  transaction.Set(shard.directory, PackPiece(position, depth));
+  if (route.depth <= format::kPieceDirectoryDepth) {
+    transaction.Set(context.WordAt(route.directory), free_pieces);
+    transaction.Set(shard.free_pieces, route.directory);
+    transaction.Set(shard.spare_directory_unit, 0);
+  } else {
+    transaction.Set(shard.free_pieces, free_pieces);
+    transaction.Set(shard.spare_directory_unit, UnitOf(route.directory));
+  }
+  FAULTLESS_TRY(transaction.Commit());
+  return FreeSpareDirectory(context, &shard);
+}
+
+}  // namespace
+
+bool RouteOf(const Context& context, uint64_t directory_word, uint32_t tag, SegmentRoute* route) {
+  route->depth = directory_word & 0xFF;
+  route->directory = (directory_word >> 8) * kPieceBytes;
+  if (route->depth > format::kDirectoryBits) return false;
+  const uint64_t index = format::DirectoryBitsOf(tag) >> (format::kDirectoryBits - route->depth);
+  route->word = route->directory + index * 8;
+  return context.Contains(route->directory, uint64_t{8} << route->depth);
+}
+
+bool SegmentOf(const Context& context, uint64_t word, uint32_t depth, uint64_t* segment, uint32_t* local_depth) {
+  *local_depth = word & 0xFF;
+  *segment = (word >> 8) * kPieceBytes;
+  return *local_depth <= depth && IsPiece(context, *segment);
+}
+
+Status FindEmptyPlace(const Context& context, const ShardControl& shard, uint32_t tag, IndexHit* hit) {
+  SegmentRoute route;
+  uint64_t segment;
+  uint32_t local_depth;
+  if (!RouteOf(context, shard.directory.load(kRelaxed), tag, &route) ||
+      !SegmentOf(context, context.WordAt(route.word).load(kRelaxed), route.depth, &segment, &local_depth)) {
+    return Status::Corrupt("a directory entry points nowhere", context.OffsetOf(&shard.directory));
+  }
+  const uint32_t home = format::LineOf(tag);
+  for (uint32_t step = 0; step < format::kInsertProbeLines; step++) {
+    const uint64_t offset = LineOffset(segment, home + step);
+    const IndexLine& line = LineAt(context, offset);
+    for (uint32_t entry = 0; entry < kEntriesPerLine; entry++) {
+      if (PlaceInLine(line, entry).load(kRelaxed) != 0) continue;
+      *hit = IndexHit{offset, segment, entry, step, 0};
+      return Code::kOk;
+    }
+  }
+  return Code::kAbsent;
+}
+
+void InsertEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint32_t tag, uint64_t fingerprint,
+                 uint64_t position) {
+  IndexLine& line = LineAt(context, hit.line);
+  const uint32_t half = hit.entry + 1;
+  const Word& tags = line.words[half / 2];
+  const uint64_t mask = uint64_t{0xFFFF'FFFF} << (half % 2 * 32);
+  transaction->Set(tags, (transaction->Get(tags) & ~mask) | uint64_t{tag} << (half % 2 * 32));
+  transaction->Set(PlaceInLine(line, hit.entry), format::PlaceOf(fingerprint, position));
+  for (uint32_t back = 0; back < hit.steps; back++) {
+    transaction->Add(LineAt(context, LineOffset(hit.segment, format::LineOf(tag) + back)).words[0], 1);
+  }
+}
+
+void SwitchEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint64_t fingerprint,
+                 uint64_t position) {
+  transaction->Set(PlaceInLine(LineAt(context, hit.line), hit.entry), format::PlaceOf(fingerprint, position));
+}
+
+void RemoveEntry(const Context& context, Transaction* transaction, const IndexHit& hit) {
+  const IndexLine& line = LineAt(context, hit.line);
+  const uint32_t tag = TagInLine(line, hit.entry, kRelaxed);
+  transaction->Set(PlaceInLine(line, hit.entry), 0);
+  for (uint32_t back = 0; back < hit.steps; back++) {
+    const Word& passed = LineAt(context, LineOffset(hit.segment, format::LineOf(tag) + back)).words[0];
+    // A count of zero is a damaged index: staying at zero is the harmless choice.
+    if (static_cast<uint32_t>(transaction->Get(passed)) != 0) transaction->Add(passed, -1);
+  }
+}
+
+Status CreateIndex(const Context& context, uint32_t shard_index) {
+  ShardControl& shard = context.shard(shard_index);
+  uint64_t pieces[2];
+  FAULTLESS_TRY(EnsurePieces(context, shard_index, 2, pieces));
+  const uint64_t free_pieces = FreePiecesAfter(context, pieces[1]);
+  ZeroShared(context.base + pieces[1], kPieceBytes);
+  context.WordAt(pieces[0]).store(PackPiece(pieces[1], 0), std::memory_order_release);
+  Transaction transaction(context, &shard.intent, &shard, shard_index);
+  transaction.MoveStructure();
+  transaction.Set(shard.directory, PackPiece(pieces[0], 0));
+  transaction.Set(shard.free_pieces, free_pieces);
+  transaction.Set(shard.entry_places, format::kEntriesPerSegment);
+  return transaction.Commit();
+}
+
+Status SplitSegment(const Context& context, uint32_t shard_index, uint32_t tag) {
+  ShardControl& shard = context.shard(shard_index);
+  SegmentRoute route;
+  uint64_t segment;
+  uint32_t local_depth;
+  const auto find = [&] {
+    return RouteOf(context, shard.directory.load(kRelaxed), tag, &route) &&
+           SegmentOf(context, context.WordAt(route.word).load(kRelaxed), route.depth, &segment, &local_depth);
+  };
+  if (!find()) return Status::Corrupt("a directory entry points nowhere", context.OffsetOf(&shard.directory));
+  if (local_depth == route.depth) {
+    FAULTLESS_TRY(DoubleDirectory(context, shard_index));
+    if (!find()) return Status::Corrupt("a directory entry points nowhere", context.OffsetOf(&shard.directory));
+  }
+  uint64_t halves[2];
+  FAULTLESS_TRY(EnsurePieces(context, shard_index, 2, halves));
+  const uint64_t free_pieces = FreePiecesAfter(context, halves[1]);
+  ZeroShared(context.base + halves[0], kPieceBytes);
+  ZeroShared(context.base + halves[1], kPieceBytes);
+  const uint32_t bit = format::kDirectoryBits - 1 - local_depth;
+  for (uint32_t i = 0; i < kLinesPerSegment; i++) {
+    const IndexLine& line = LineAt(context, LineOffset(segment, i));
+    for (uint32_t entry = 0; entry < kEntriesPerLine; entry++) {
+      const uint64_t place = PlaceInLine(line, entry).load(kRelaxed);
+      if (place == 0) continue;
+      const uint32_t entry_tag = TagInLine(line, entry, kRelaxed);
+      const uint32_t half = format::DirectoryBitsOf(entry_tag) >> bit & 1;
+      if (!PlaceUnseen(context, halves[half], entry_tag, place)) {
+        return {Code::kStoreFull, "more keys share one place of the index than it can hold"};
+      }
+    }
+  }
+  const uint64_t index = format::DirectoryBitsOf(tag) >> (format::kDirectoryBits - route.depth);
+  const uint64_t span = uint64_t{1} << (route.depth - local_depth);
+  const uint64_t first = index & ~(span - 1);
+  Transaction transaction(context, &shard.intent, &shard, shard_index);
+  transaction.MoveStructure();
+  transaction.Fill(context.WordAt(route.directory + first * 8), PackPiece(halves[0], local_depth + 1), span / 2);
+  transaction.Fill(context.WordAt(route.directory + (first + span / 2) * 8), PackPiece(halves[1], local_depth + 1), span / 2);
+  transaction.Set(context.WordAt(segment), free_pieces);
+  transaction.Set(shard.free_pieces, segment);
+  transaction.Add(shard.entry_places, format::kEntriesPerSegment);
+  return transaction.Commit();
+}
+
+Status ReleaseDroppedIndex(const Context& context, uint32_t shard_index) {
+  ShardControl& shard = context.shard(shard_index);
+  if (shard.dropped_index_units.load(kRelaxed) == 0) return Code::kOk;
+  return FreeFirstOfChain(context, &shard.dropped_index_units);
+}
+
+}  // namespace faultless::store

@@ -1,0 +1,274 @@
+#include "store/record_queue.h"
+
+#include <bit>
+#include <cstring>
+
+#include "store/shared_bytes.h"
+
+namespace faultless::store {
+namespace {
+
+using format::EntryView;
+using format::RecordHeader;
+using format::RecordKind;
+using format::RunKind;
+using format::ShardControl;
+
+constexpr auto kRelaxed = std::memory_order_relaxed;
+constexpr uint64_t kPrefaultBytes = 128 * 1024;
+constexpr uint64_t kMarkBytes = sizeof(RecordHeader) + 8;
+constexpr uint64_t kEndBytes = sizeof(RecordHeader);
+
+/** Extents grow with the queue, so that a small store stays small and a large one wastes little at their ends. */
+uint32_t ExtentClass(uint64_t queue_bytes, uint64_t needed_bytes) {
+  const uint64_t wished = std::max(queue_bytes / 16, needed_bytes);
+  uint32_t size_class = 0;
+  while (size_class < format::kMaxQueueClass && RunBytes(size_class + 1) <= wished) size_class++;
+  while (size_class < format::kMaxQueueClass && RunBytes(size_class) < needed_bytes) size_class++;
+  return size_class;
+}
+
+/** Ends the head extent, so that recovery can tell its end from a record that was lost. */
+void WriteEnd(const Context& context, const ShardControl& shard, uint64_t incarnation) {
+  const uint64_t head = shard.head.load(kRelaxed);
+  if (shard.head_end.load(kRelaxed) - head < kEndBytes) return;
+  format::RecordView end;
+  end.kind = RecordKind::kEnd;
+  alignas(8) uint8_t bytes[kEndBytes];
+  format::EncodeRecord(end, bytes);
+  format::SealRecord(bytes, head, incarnation, context.superblock.hash_seed);
+  CopyToShared(context.base + head, bytes, sizeof bytes);
+}
+
+/** Links a fresh extent as the head. */
+Status LinkHead(const Context& context, uint32_t shard_index, uint64_t unit, const EntryView& extent) {
+  ShardControl& shard = context.shard(shard_index);
+  const uint64_t old_unit = shard.head_unit.load(kRelaxed);
+  const uint64_t begin = unit * format::kUnitBytes;
+  if (old_unit != 0) {
+    EntryView old;
+    if (!ReadRun(context, old_unit, RunKind::kQueue, &old)) {
+      return Status::Corrupt("the head extent is none", context.OffsetOf(&shard.head_unit));
+    }
+    WriteEnd(context, shard, old.incarnation);
+  }
+  Transaction transaction(context, &shard.intent, &shard, shard_index);
+  if (old_unit != 0) {
+    transaction.Set(context.entry(old_unit).next, unit);
+  } else {
+    transaction.Set(shard.tail, begin);
+    transaction.Set(shard.tail_unit, unit);
+    transaction.Set(shard.tail_sequence, extent.sequence);
+  }
+  transaction.Set(shard.head, begin);
+  transaction.Set(shard.head_end, begin + RunBytes(extent.size_class));
+  transaction.Set(shard.head_unit, unit);
+  transaction.Set(shard.head_sequence, extent.sequence);
+  transaction.Add(shard.queue_bytes, static_cast<int64_t>(RunBytes(extent.size_class)));
+  transaction.Set(shard.next_head_unit, 0);
+  return transaction.Commit();
+}
+
+Status AppendMarkWithRoom(const Context& context, uint32_t shard_index) {
+  ShardControl& shard = context.shard(shard_index);
+  const uint64_t tail_sequence = shard.tail_sequence.load(kRelaxed);
+  if (tail_sequence == shard.marked_tail_sequence.load(kRelaxed)) return Code::kOk;
+  format::RecordView mark;
+  mark.kind = RecordKind::kMark;
+  mark.value = {reinterpret_cast<const uint8_t*>(&tail_sequence), sizeof tail_sequence};
+  alignas(8) uint8_t bytes[kMarkBytes];
+  format::EncodeRecord(mark, bytes);
+  Transaction transaction(context, &shard.intent, &shard, shard_index);
+  Append(context, shard_index, bytes, sizeof bytes, &transaction);
+  transaction.Set(shard.marked_tail_sequence, tail_sequence);
+  return transaction.Commit();
+}
+
+}  // namespace
+
+uint8_t* RecordScratch(Scratch which, uint64_t size) {
+  thread_local std::vector<uint64_t> buffers[2];
+  std::vector<uint64_t>& scratch = buffers[static_cast<size_t>(which)];
+  if (scratch.size() * 8 < size) scratch.resize((size + 4095) / 8);
+  return reinterpret_cast<uint8_t*>(scratch.data());
+}
+
+Status PrefaultHead(const Context& context, uint32_t shard_index, uint64_t bytes) {
+  const ShardControl& shard = context.shard(shard_index);
+  const uint64_t head = shard.head.load(std::memory_order_acquire);
+  const uint64_t end = shard.head_end.load(std::memory_order_acquire);
+  auto& until = context.hints[shard_index].populated_until;
+  const uint64_t populated = until.load(kRelaxed);
+  // A new extent elsewhere shows as a head that is not within the stretch that was prefaulted last.
+  if (head == 0 || end <= head || (head + bytes <= populated && populated - head <= kPrefaultBytes + bytes)) return Code::kOk;
+  const uint64_t stretch = std::min(end - head, kPrefaultBytes);
+  if (!context.Contains(head, stretch)) return Code::kOk;  // a torn pair of words: the hint is of no use
+  FAULTLESS_TRY(context.storage->PopulateWrite(head, stretch));
+  until.store(head + stretch, kRelaxed);
+  return Code::kOk;
+}
+
+Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, Purpose purpose) {
+  ShardControl& shard = context.shard(shard_index);
+  const uint64_t head = shard.head.load(kRelaxed);
+  const uint64_t end = shard.head_end.load(kRelaxed);
+  if (head != 0) {
+    if (head % 8 != 0 || end < head || !context.Contains(head, end - head)) {
+      return Status::Corrupt("the head of a queue is damaged", context.OffsetOf(&shard.head));
+    }
+    if (end - head >= bytes) return Code::kOk;
+  }
+  const uint64_t needed = bytes + kMarkBytes;
+  uint64_t unit = shard.next_head_unit.load(kRelaxed);
+  EntryView extent;
+  if (unit != 0 && (!ReadRun(context, unit, RunKind::kQueue, &extent) || RunBytes(extent.size_class) < needed)) {
+    FAULTLESS_TRY(FreeRun(context, unit, kAnyIncarnation, &shard.next_head_unit));
+    unit = 0;
+  }
+  if (unit == 0) {
+    uint32_t size_class = ExtentClass(shard.queue_bytes.load(kRelaxed), needed);
+    const RunRequest request{RunKind::kQueue, shard_index, shard.head_sequence.load(kRelaxed) + 1, &shard.next_head_unit,
+                             nullptr};
+    Status status = TakeRun(context, size_class, request, purpose, &unit);
+    while (status.code() == Code::kStoreFull && size_class > 0 && RunBytes(size_class - 1) >= needed) {
+      size_class--;
+      status = TakeRun(context, size_class, request, purpose, &unit);
+    }
+    FAULTLESS_TRY(status);
+    if (!ReadRun(context, unit, RunKind::kQueue, &extent)) {
+      return Status::Corrupt("a fresh extent is none", context.OffsetOf(&shard.next_head_unit));
+    }
+  }
+  const uint64_t begin = unit * format::kUnitBytes;
+  const uint64_t stretch = std::min(RunBytes(extent.size_class), std::max(kPrefaultBytes, needed));
+  FAULTLESS_TRY(context.storage->PopulateWrite(begin, stretch));
+  FAULTLESS_TRY(LinkHead(context, shard_index, unit, extent));
+  context.hints[shard_index].populated_until.store(begin + stretch, kRelaxed);
+  return AppendMarkWithRoom(context, shard_index);
+}
+
+uint64_t Append(const Context& context, uint32_t shard_index, uint8_t* record, uint64_t bytes, Transaction* transaction) {
+  ShardControl& shard = context.shard(shard_index);
+  const uint64_t position = shard.head.load(kRelaxed);
+  const uint64_t incarnation = context.entry(shard.head_unit.load(kRelaxed)).incarnation.load(kRelaxed);
+  format::SealRecord(record, position, incarnation, context.superblock.hash_seed);
+  CopyToShared(context.base + position, record, bytes);
+  transaction->Set(shard.head, position + bytes);
+  return position;
+}
+
+Status AppendMark(const Context& context, uint32_t shard_index, Purpose purpose) {
+  const ShardControl& shard = context.shard(shard_index);
+  if (shard.head.load(kRelaxed) == 0) return Code::kOk;
+  FAULTLESS_TRY(EnsureRoom(context, shard_index, kMarkBytes, purpose));
+  return AppendMarkWithRoom(context, shard_index);
+}
+
+Status ReadRecordAt(const Context& context, uint64_t position, format::RecordView* record, uint64_t* bytes) {
+  if (position % 8 != 0 || !context.Contains(position, sizeof(RecordHeader))) {
+    return Status::Corrupt("a record lies outside the file", position);
+  }
+  const uint64_t length = format::RecordLength(context.WordAt(position).load(std::memory_order_acquire));
+  if (length == 0 || !context.Contains(position, length)) return Status::Corrupt("no record begins here", position);
+  uint8_t* const scratch = RecordScratch(Scratch::kRead, length);
+  CopyFromShared(scratch, context.base + position, length);
+  if (!format::DecodeRecord({scratch, length}, record)) return Status::Corrupt("a record contradicts itself", position);
+  *bytes = length;
+  return Code::kOk;
+}
+
+Status MatchKey(const Context& context, uint64_t position, std::span<const uint8_t> key, RecordFacts* facts) {
+  constexpr auto kAcquire = std::memory_order_acquire;
+  if (position % 8 != 0 || !context.Contains(position, sizeof(RecordHeader))) {
+    return Status::Corrupt("a record lies outside the file", position);
+  }
+  const uint64_t first = context.WordAt(position).load(kAcquire);
+  const uint64_t length = format::RecordLength(first);
+  if (length == 0 || !context.Contains(position, length) || format::RecordKindOf(first) != RecordKind::kSet) {
+    return Status::Corrupt("no record begins here", position);
+  }
+  if (format::RecordKeyLength(first) != key.size()) return Code::kAbsent;
+  *facts = RecordFacts{length, 0, 0};
+  const uint8_t flags = format::RecordFlags(first);
+  uint64_t at = sizeof(RecordHeader);
+  if (flags & format::kRecordExpires) {
+    if (at + 8 > length) return Status::Corrupt("a record contradicts itself", position);
+    facts->expires_at_ms = context.WordAt(position + at).load(kAcquire);
+    at += 8;
+  }
+  if (flags & format::kRecordUid) at += 8;
+  if (flags & format::kRecordLarge) {
+    if (at + sizeof(format::LargeHeader) > length) return Status::Corrupt("a record contradicts itself", position);
+    facts->run_bytes = context.WordAt(position + at).load(kAcquire);
+    const uint64_t runs = static_cast<uint32_t>(context.WordAt(position + at + 8).load(kAcquire));
+    at += sizeof(format::LargeHeader) + runs * sizeof(format::RunReference);
+  }
+  if (at + key.size() > length) return Status::Corrupt("a record contradicts itself", position);
+  const std::byte* const stored = context.base + position + at;  // 8-aligned: all that comes before is
+  for (uint64_t i = 0; i < key.size(); i += 8) {
+    const uint64_t part = std::min<uint64_t>(8, key.size() - i);
+    const uint64_t word = __atomic_load_n(reinterpret_cast<const uint64_t*>(stored + i), __ATOMIC_ACQUIRE);
+    if (std::memcmp(&word, key.data() + i, part) != 0) return Code::kAbsent;
+  }
+  return Code::kOk;
+}
+
+Status LeaveTailExtent(const Context& context, uint32_t shard_index, bool* moved) {
+  ShardControl& shard = context.shard(shard_index);
+  *moved = false;
+  FAULTLESS_TRY(ReleaseRetired(context, shard_index));
+  const uint64_t unit = shard.tail_unit.load(kRelaxed);
+  if (unit == shard.head_unit.load(kRelaxed)) return Code::kOk;
+  EntryView extent;
+  EntryView next;
+  if (!ReadRun(context, unit, RunKind::kQueue, &extent) || !ReadRun(context, extent.next, RunKind::kQueue, &next) ||
+      next.shard != shard_index || next.sequence != extent.sequence + 1) {
+    return Status::Corrupt("the queue's extents do not follow each other", context.OffsetOf(&shard.tail_unit));
+  }
+  Transaction transaction(context, &shard.intent, &shard, shard_index);
+  transaction.Set(shard.tail, extent.next * format::kUnitBytes);
+  transaction.Set(shard.tail_unit, extent.next);
+  transaction.Set(shard.tail_sequence, next.sequence);
+  transaction.Add(shard.queue_bytes, -static_cast<int64_t>(RunBytes(extent.size_class)));
+  transaction.Set(shard.retired_unit, unit);
+  FAULTLESS_TRY(transaction.Commit());
+  *moved = true;
+  return ReleaseRetired(context, shard_index);
+}
+
+Status ReleaseRetired(const Context& context, uint32_t shard_index) {
+  ShardControl& shard = context.shard(shard_index);
+  const uint64_t unit = shard.retired_unit.load(kRelaxed);
+  if (unit == 0) return Code::kOk;
+  if (IsPromised(context, shard_index, unit * format::kUnitBytes)) {
+    return RetireRun(context, unit, kAnyIncarnation, &shard.retired_unit);
+  }
+  return FreeRun(context, unit, kAnyIncarnation, &shard.retired_unit);
+}
+
+bool IsPromised(const Context& context, uint32_t shard_index, uint64_t position) {
+  if (!context.storage->durable()) return false;
+  const ShardControl& shard = context.shard(shard_index);
+  const uint64_t promised = std::max(shard.flushed_sequence.load(kRelaxed), shard.flushing_sequence.load(kRelaxed));
+  if (promised == 0) return false;
+  for (uint32_t size_class = 0; size_class <= format::kMaxQueueClass; size_class++) {
+    const uint64_t unit = UnitOf(position) & ~((uint64_t{1} << size_class) - 1);
+    EntryView extent;
+    if (ReadRun(context, unit, RunKind::kQueue, &extent) && extent.size_class >= size_class) {
+      return extent.sequence <= promised;
+    }
+  }
+  return true;  // not to be found: the careful answer
+}
+
+Status ReleaseRuns(const Context& context, std::span<const format::RunReference> runs, bool promised) {
+  for (const format::RunReference& run : runs) {
+    EntryView view;
+    if (!ReadRun(context, run.unit, RunKind::kValue, &view) || view.incarnation != run.incarnation) continue;
+    FAULTLESS_TRY(promised ? RetireRun(context, run.unit, run.incarnation, nullptr)
+                           : FreeRun(context, run.unit, run.incarnation, nullptr));
+  }
+  return Code::kOk;
+}
+
+}  // namespace faultless::store

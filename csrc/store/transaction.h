@@ -1,0 +1,49 @@
+// Purpose: changes of several words of the file that happen wholly or not at all, whoever dies when: the words and their
+// new values are listed in an intent first; a count other than 0 decides; then they are applied. Whoever holds the lock next finds a
+// decided intent and applies it again: values are absolute, so doing it twice is doing it once. A redo log of one
+// change, as in WAVL or LMDB's meta pages, but per shard and in shared memory (docs/concurrency.md).
+// Thread safety: the holder of the lock that the intent belongs to. Readers see odd versions while words change.
+#pragma once
+
+#include "base/status.h"
+#include "store/context.h"
+
+namespace faultless::store {
+
+class Transaction {
+ public:
+  /** `shard` is nullptr for the allocator's intent. */
+  Transaction(const Context& context, format::Intent* intent, format::ShardControl* shard, uint32_t shard_index);
+
+  /** The word's value as this transaction would leave it. */
+  uint64_t Get(const format::Word& word) const;
+  void Set(const format::Word& word, uint64_t value);
+  void Add(const format::Word& word, int64_t delta) { Set(word, Get(word) + static_cast<uint64_t>(delta)); }
+  /** Sets `count` words from `first` on. */
+  void Fill(const format::Word& first, uint64_t value, uint64_t count);
+  /** The version slot moves on: its keys change. */
+  void MoveSlot(uint32_t slot) { flags_ |= format::kIntentSlot | uint64_t{slot} << 32; }
+  void MoveAllSlots() { flags_ |= format::kIntentAllSlots; }
+  /** Directory or segments change. */
+  void MoveStructure() { flags_ |= format::kIntentStructure; }
+
+  /**
+   * Decides and applies. kIo: a page under one of the words could not be had; the intent stays, and whoever locks next
+   * applies it again. Nothing was decided where words read before could not be had: also kIo.
+   */
+  Status Commit();
+
+ private:
+  const Context& context_;
+  format::Intent* const intent_;
+  format::ShardControl* const shard_;
+  const uint32_t shard_index_;
+  const uint64_t faults_before_;
+  uint64_t count_ = 0;
+  uint64_t flags_ = 0;
+};
+
+/** Applies a decided intent and clears it. kCorrupt where it names words outside the file. */
+Status ApplyIntent(const Context& context, format::Intent* intent, format::ShardControl* shard, uint32_t shard_index);
+
+}  // namespace faultless::store

@@ -1,4 +1,11 @@
 import { addon } from './addon.js';
 
+export { COLD, type Cold } from './cold.js';
+export { type ErrorCode, FaultlessError } from './errors.js';
+export type { Location } from './location.js';
+export { type Advice, type MapOptions, MappedFile } from './mapped-file.js';
+export type { MapReadStreamOptions, MapWriteStreamOptions } from './mapped-file-streams.js';
+export type { OpenFlags, ReadOptions } from './options.js';
+
 /** The version of the native part. */
 export const version: string = addon.version;

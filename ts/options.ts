@@ -1,0 +1,18 @@
+/** How MappedFile and Store open their files. */
+export interface OpenFlags {
+  /** Default false (MappedFile: true). */
+  readOnly?: boolean;
+  /** Create the file where there is none. Default true (MappedFile: false). */
+  create?: boolean;
+  /** ERR_EXISTS where it is there already. Default false. */
+  exclusive?: boolean;
+  /** Exact permissions of what is created, whatever the umask: 0 … 0o7777. Default 0o600. */
+  permissions?: number;
+  /** Rejects at once with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+export interface ReadOptions {
+  /** Rejects at once with the signal's reason. What is already on a thread finishes there, unheard. */
+  signal?: AbortSignal;
+}

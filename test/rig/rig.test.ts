@@ -250,7 +250,7 @@ describe('TestProcess', () => {
   });
 
   test('two processes have the same PID in namespaces of their own', async (t) => {
-    if (!runsHere(t, 'PID namespaces', TestProcess.pidNamespaceUnavailableReason())) return;
+    if (!runsHere(t, 'a PID namespace', TestProcess.pidNamespaceUnavailableReason())) return;
     await using first = new TestProcess(echo, { args: ['5'], pidNamespace: true });
     await using second = new TestProcess(echo, { pidNamespace: true });
     assert.deepEqual([await first.ready(), await second.ready()], [1, 1]);

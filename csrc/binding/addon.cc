@@ -12,5 +12,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   if (!Environment::Create(env)) return nullptr;
   SetProperty(env, exports, "version", NewString(env, "0.1.0"));
   if (!InitQueue(env, exports) || !InitMappedFile(env, exports)) return nullptr;
+  if (!InitStore(env, exports) || !InitStoreRequest(env, exports)) return nullptr;
+  if (!InitStoreScan(env, exports) || !InitStoreSync(env, exports)) return nullptr;
   return exports;
 }

@@ -1,0 +1,289 @@
+// Opening, closing and describing stores.
+#include "binding/store_handle.h"
+
+#include <atomic>
+#include <utility>
+
+#include "binding/convert.h"
+#include "binding/exports.h"
+#include "os/os.h"
+
+namespace faultless::binding {
+
+namespace {
+
+constexpr napi_type_tag kStoreTag = {0x6661756c746c6573, 0x73746f72652e6831};
+constexpr uint32_t kBlockedPauseUs = 1'000;
+constexpr uint64_t kLockTimeoutNs = uint64_t{kLockTimeoutMs} * 1'000'000;
+constexpr Status kGivenUp = {Code::kBusy, "a lock is held by a process that does not let go"};
+
+void Pause() {
+  static const std::atomic<uint32_t> never_changes{0};
+  os::WaitOnWord(&never_changes, 0, kBlockedPauseUs);
+}
+
+void FinalizeStore(napi_env /*env*/, void* data, void* /*hint*/) {
+  delete static_cast<std::shared_ptr<StoreHandle>*>(data);
+}
+
+/** What a store is opened with, and what came of it. */
+struct Opening {
+  store::OpenOptions options;
+  std::shared_ptr<store::Store> engine;
+  uint64_t device = Gate::kUnknownDevice;
+  bool may_stall = true;
+};
+
+/** openOptions: {path, readOnly, create, exclusive, permissions, pin, allowRemote, maxBytes, codec} */
+bool ToOpening(napi_env env, napi_value value, Opening* opening) {
+  const auto property = [&](const char* name) {
+    napi_value result = nullptr;
+    return napi_get_named_property(env, value, name, &result) == napi_ok ? result : nullptr;
+  };
+  store::OpenOptions& options = opening->options;
+  return ToString(env, property("path"), &options.path) && ToBool(env, property("readOnly"), &options.read_only) &&
+         ToBool(env, property("create"), &options.create) && ToBool(env, property("exclusive"), &options.exclusive) &&
+         ToUint32(env, property("permissions"), &options.permissions) && ToBool(env, property("pin"), &options.pin) &&
+         ToBool(env, property("allowRemote"), &options.allow_remote) &&
+         ToUint64(env, property("maxBytes"), &options.kept.max_bytes) &&
+         ToString(env, property("codec"), &options.kept.codec);
+}
+
+/** May wait. Repeatable while it answers kWouldBlock. */
+Status Open(Opening* opening) {
+  FAULTLESS_TRY(store::Store::Open(opening->options, &opening->engine));
+  os::FileInfo info;
+  // Only which threads it may hold hangs on this: a file that was unlinked just now counts as on an unknown device.
+  if (os::StatPath(opening->options.path.c_str(), &info).ok()) {
+    opening->device = info.device;
+    opening->may_stall = info.filesystem != os::FilesystemKind::kRam;
+  }
+  return Code::kOk;
+}
+
+napi_value NewStoreHandle(napi_env env, Opening opening) {
+  auto lane = std::make_shared<Lane>(opening.device, opening.may_stall);
+  auto handle =
+      std::make_shared<StoreHandle>(std::move(opening.engine), std::move(lane), std::move(opening.options.path));
+  auto* owned = new std::shared_ptr<StoreHandle>(std::move(handle));
+  napi_value result = NewHandle(env, owned, kStoreTag, FinalizeStore);
+  if (result == nullptr) delete owned;
+  return result;
+}
+
+class OpenJob final : public Job {
+ public:
+  OpenJob(std::shared_ptr<Lane> lane, Opening opening) : Job(std::move(lane)), opening_(std::move(opening)) {}
+
+ protected:
+  Status Execute() override { return YieldWhileBlocked(Open(&opening_), &blocked_since_ns_); }
+  napi_value Result(napi_env env) override { return NewStoreHandle(env, std::move(opening_)); }
+  napi_value Failure(napi_env env, const Status& status) override {
+    return StatusToJs(env, status, opening_.options.path.c_str());
+  }
+
+ private:
+  Opening opening_;
+  uint64_t blocked_since_ns_ = 0;
+};
+
+class DestroyJob final : public Job {
+ public:
+  DestroyJob(std::shared_ptr<Lane> lane, std::string path) : Job(std::move(lane)), path_(std::move(path)) {}
+
+ protected:
+  Status Execute() override { return YieldWhileBlocked(store::Store::Destroy(path_), &blocked_since_ns_); }
+  napi_value Failure(napi_env env, const Status& status) override { return StatusToJs(env, status, path_.c_str()); }
+
+ private:
+  const std::string path_;
+  uint64_t blocked_since_ns_ = 0;
+};
+
+/** A call of the whole store that answers nothing or a number. */
+class WholeJob final : public Job {
+ public:
+  using Call = Status (*)(StoreHandle* handle, double* answer);
+
+  WholeJob(std::shared_ptr<StoreHandle> handle, Mode mode, Call call, bool answers)
+      : Job(handle->lane(), mode), handle_(std::move(handle)), call_(call), answers_(answers) {}
+
+ protected:
+  Status Execute() override { return YieldWhileBlocked(call_(handle_.get(), &answer_), &blocked_since_ns_); }
+  napi_value Result(napi_env env) override { return answers_ ? NewNumber(env, answer_) : Undefined(env); }
+  napi_value Failure(napi_env env, const Status& status) override {
+    return StatusToJs(env, status, handle_->path().c_str());
+  }
+
+ private:
+  const std::shared_ptr<StoreHandle> handle_;
+  const Call call_;
+  const bool answers_;
+  double answer_ = 0;
+  uint64_t blocked_since_ns_ = 0;
+};
+
+Status CloseWhole(StoreHandle* handle, double* /*answer*/) { return handle->Close(); }
+
+Status FlushWhole(StoreHandle* handle, double* /*answer*/) {
+  const StoreUse use(handle);
+  if (use.engine() == nullptr) return Code::kClosed;
+  return use.engine()->Flush();
+}
+
+Status ResidencyWhole(StoreHandle* handle, double* answer) {
+  const StoreUse use(handle);
+  if (use.engine() == nullptr) return Code::kClosed;
+  return use.engine()->Residency(answer);
+}
+
+napi_value StartWhole(napi_env env, napi_callback_info info, Job::Mode mode, WholeJob::Call call, bool answers) {
+  napi_value argument;
+  std::shared_ptr<StoreHandle> handle;
+  if (!GetArguments(env, info, 1, &argument) || !ToStoreHandle(env, argument, &handle)) return nullptr;
+  return Job::Start(env, std::make_unique<WholeJob>(std::move(handle), mode, call, answers));
+}
+
+napi_value CallWhole(napi_env env, napi_callback_info info, WholeJob::Call call) {
+  napi_value argument;
+  std::shared_ptr<StoreHandle> handle;
+  if (!GetArguments(env, info, 1, &argument) || !ToStoreHandle(env, argument, &handle)) return nullptr;
+  double answer;
+  const Status status = RepeatWhileBlocked([&] { return call(handle.get(), &answer); });
+  return status.ok() ? Undefined(env) : ThrowStatus(env, status, handle->path().c_str());
+}
+
+/** storeOpen(openOptions): Promise<StoreHandle> */
+napi_value StoreOpen(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  Opening opening;
+  if (!GetArguments(env, info, 1, &argument) || !ToOpening(env, argument, &opening)) return nullptr;
+  return Job::Start(env, std::make_unique<OpenJob>(Environment::Of(env)->opening_lane(), std::move(opening)));
+}
+
+/** storeOpenSync(openOptions): StoreHandle. Waits. */
+napi_value StoreOpenSync(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  Opening opening;
+  if (!GetArguments(env, info, 1, &argument) || !ToOpening(env, argument, &opening)) return nullptr;
+  const Status status = RepeatWhileBlocked([&] { return Open(&opening); });
+  if (!status.ok()) return ThrowStatus(env, status, opening.options.path.c_str());
+  return NewStoreHandle(env, std::move(opening));
+}
+
+/** storeDestroy(path): Promise<void> */
+napi_value StoreDestroy(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  std::string path;
+  if (!GetArguments(env, info, 1, &argument) || !ToString(env, argument, &path)) return nullptr;
+  return Job::Start(env, std::make_unique<DestroyJob>(Environment::Of(env)->opening_lane(), std::move(path)));
+}
+
+/** storeClose(handle): Promise<void>, after every job issued before it. */
+napi_value StoreClose(napi_env env, napi_callback_info info) {
+  return StartWhole(env, info, Job::Mode::kExclusive, CloseWhole, /*answers=*/false);
+}
+
+/** storeCloseSync(handle). Waits for the jobs that run; those that wait find the store closed. */
+napi_value StoreCloseSync(napi_env env, napi_callback_info info) { return CallWhole(env, info, CloseWhole); }
+
+/** storeFlush(handle): Promise<void> */
+napi_value StoreFlush(napi_env env, napi_callback_info info) {
+  return StartWhole(env, info, Job::Mode::kShared, FlushWhole, /*answers=*/false);
+}
+
+/** storeFlushSync(handle). Waits. */
+napi_value StoreFlushSync(napi_env env, napi_callback_info info) { return CallWhole(env, info, FlushWhole); }
+
+/** storeResidency(handle): Promise<number> */
+napi_value StoreResidency(napi_env env, napi_callback_info info) {
+  return StartWhole(env, info, Job::Mode::kShared, ResidencyWhole, /*answers=*/true);
+}
+
+/** storeSize(handle): number. Never waits. */
+napi_value StoreSize(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  std::shared_ptr<StoreHandle> handle;
+  if (!GetArguments(env, info, 1, &argument) || !ToStoreHandle(env, argument, &handle)) return nullptr;
+  const StoreUse use(handle.get());
+  if (use.engine() == nullptr) return ThrowStatus(env, Code::kClosed, handle->path().c_str());
+  return NewNumber(env, static_cast<double>(use.engine()->Size()));
+}
+
+/** storeStats(handle): what StoreStats says of the file, and the lane's queue. Never waits. */
+napi_value StoreStats(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  std::shared_ptr<StoreHandle> handle;
+  if (!GetArguments(env, info, 1, &argument) || !ToStoreHandle(env, argument, &handle)) return nullptr;
+  const StoreUse use(handle.get());
+  if (use.engine() == nullptr) return ThrowStatus(env, Code::kClosed, handle->path().c_str());
+  napi_value result = nullptr;
+  if (napi_create_object(env, &result) != napi_ok) return nullptr;
+  const store::Stats stats = use.engine()->GetStats();
+  const auto set = [&](const char* name, uint64_t value) {
+    SetProperty(env, result, name, NewNumber(env, static_cast<double>(value)));
+  };
+  set("keys", stats.keys);
+  set("liveBytes", stats.live_bytes);
+  set("garbageBytes", stats.garbage_bytes);
+  set("fileBytes", stats.file_bytes);
+  set("freeBytes", stats.free_bytes);
+  set("maxBytes", stats.max_bytes);
+  set("shards", stats.shards);
+  set("buckets", stats.buckets);
+  set("maxBuckets", stats.max_buckets);
+  SetProperty(env, result, "loadFactor", NewNumber(env, stats.load_factor));
+  SetProperty(env, result, "maxLoadFactor", NewNumber(env, stats.max_load_factor));
+  SetProperty(env, result, "queue", LaneStatsToJs(env, *handle->lane()));
+  set("lockedBytes", stats.locked_bytes);
+  SetProperty(env, result, "fastPath", NewBool(env, stats.fast_path));
+  return result;
+}
+
+}  // namespace
+
+Status StoreHandle::Close() {
+  uint32_t users = users_.fetch_or(kClosing, std::memory_order_acq_rel);
+  if ((users & kClosing) != 0) return Code::kOk;
+  for (users |= kClosing; users != kClosing; users = users_.load(std::memory_order_acquire)) {
+    users_.wait(users, std::memory_order_acquire);
+  }
+  return engine_->Close();
+}
+
+Status RepeatWhileBlocked(const std::function<Status()>& attempt) {
+  const uint64_t deadline_ns = os::MonotonicNs() + kLockTimeoutNs;
+  for (;;) {
+    const Status status = attempt();
+    if (status.code() != Code::kWouldBlock) return status;
+    if (os::MonotonicNs() >= deadline_ns) return kGivenUp;
+    Pause();
+  }
+}
+
+Status YieldWhileBlocked(Status status, uint64_t* blocked_since_ns) {
+  if (status.code() != Code::kWouldBlock) return status;
+  const uint64_t now_ns = os::MonotonicNs();
+  if (*blocked_since_ns == 0) *blocked_since_ns = now_ns;
+  if (now_ns - *blocked_since_ns >= kLockTimeoutNs) return kGivenUp;
+  Pause();
+  return status;
+}
+
+bool ToStoreHandle(napi_env env, napi_value value, std::shared_ptr<StoreHandle>* handle) {
+  void* data = nullptr;
+  if (!ToHandlePointer(env, value, kStoreTag, &data)) return false;
+  *handle = *static_cast<std::shared_ptr<StoreHandle>*>(data);
+  return true;
+}
+
+bool InitStore(napi_env env, napi_value exports) {
+  return Export(env, exports, "storeOpen", StoreOpen) && Export(env, exports, "storeOpenSync", StoreOpenSync) &&
+         Export(env, exports, "storeDestroy", StoreDestroy) && Export(env, exports, "storeClose", StoreClose) &&
+         Export(env, exports, "storeCloseSync", StoreCloseSync) && Export(env, exports, "storeFlush", StoreFlush) &&
+         Export(env, exports, "storeFlushSync", StoreFlushSync) &&
+         Export(env, exports, "storeResidency", StoreResidency) && Export(env, exports, "storeSize", StoreSize) &&
+         Export(env, exports, "storeStats", StoreStats);
+}
+
+}  // namespace faultless::binding

@@ -35,11 +35,24 @@ const env = {
   TSAN_OPTIONS: 'halt_on_error=0:second_deadlock_stack=1',
 };
 
+/** What a program exits with when the filter selects none of its tests. */
+const NOTHING_SELECTED = 3;
+let group; // of the program that runs
+
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.on(signal, () => {
+    if (group) process.kill(-group, 'SIGKILL');
+    process.exit(1);
+  });
+}
+
+/** Resolves to the exit code, or to the name of the signal that ended the program. */
 function runProgram(program) {
   return new Promise((resolve, reject) => {
     const [command, ...args] = [...prefix, path.join(out, program), testFilter];
     // A process group of its own: a time-out ends its children, too.
     const child = spawn(command, args, { cwd: root, env, stdio: 'inherit', detached: true });
+    group = child.pid;
     const timer = setTimeout(() => {
       console.log(`  ${program}: no end after ${timeoutMs} ms`);
       process.kill(-child.pid, 'SIGKILL');
@@ -47,20 +60,24 @@ function runProgram(program) {
     child.on('error', reject);
     child.on('exit', (code, signal) => {
       clearTimeout(timer);
-      resolve(code === 0 ? undefined : (signal ?? `exit code ${code}`));
+      group = undefined;
+      resolve(code ?? signal);
     });
   });
 }
 
 const programs = tests.flatMap((test) => (test.startsWith('os') ? [test, `${test}.portable`] : [test]));
 const failed = [];
+let passed = 0;
 for (const program of programs) {
   console.log(`${program} (${variant})`);
-  const failure = await runProgram(program);
-  if (failure) failed.push(`${program}: ${failure}`);
+  const outcome = await runProgram(program);
+  if (outcome === 0) passed++;
+  else if (outcome !== NOTHING_SELECTED || testFilter === '') failed.push(`${program}: ended with ${outcome}`);
 }
 if (failed.length > 0) fail(`native tests (${variant}): failed:\n  ${failed.join('\n  ')}`);
-console.log(`native tests (${variant}): ${programs.length} programs passed`);
+if (passed === 0) fail(`native tests (${variant}): no test is named *${testFilter}*`);
+console.log(`native tests (${variant}): ${passed} programs passed`);
 
 function fail(message) {
   console.error(message);

@@ -38,8 +38,6 @@ Code CodeOf(int error) {
 
 }  // namespace
 
-Status Status::FromErrno(int error, const char* syscall) {
-  return WithErrno(CodeOf(error), error, syscall);
-}
+Status Status::FromErrno(int error, const char* syscall) { return WithErrno(CodeOf(error), error, syscall); }
 
 }  // namespace faultless

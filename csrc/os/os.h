@@ -93,7 +93,8 @@ Status WriteAt(int fd, const void* source, size_t length, uint64_t offset);
 Status SyncFile(int fd);
 /**
  * Reads without waiting for a device (RWF_NOWAIT): ok with *got bytes (0 … length) that were in memory.
- * kUnsupported where the system or filesystem cannot tell.
+ * kUnsupported where the system or filesystem cannot tell. Linux starts reading in what is missing before it gives up:
+ * like Advice::kWillNeed, that may wait where the device's queue is full.
  */
 Status ReadIfResident(int fd, void* target, size_t length, uint64_t offset, size_t* got);
 

@@ -117,7 +117,8 @@ TEST(Checksum, BothImplementationsAgreeWithTheDefinition) {
     ASSERT_EQ(Crc32c(0, data, size), expected) << "seed" << Seed() << "size" << size << "skew" << skew;
     ASSERT_EQ(internal::Crc32cTable(0, data, size), expected) << "seed" << Seed() << "size" << size << "skew" << skew;
     const size_t first = size == 0 ? 0 : random() % size;
-    ASSERT_EQ(Crc32c(Crc32c(0, data, first), data + first, size - first), expected) << "seed" << Seed() << "at" << first;
+    ASSERT_EQ(Crc32c(Crc32c(0, data, first), data + first, size - first), expected)
+        << "seed" << Seed() << "at" << first;
     ASSERT_EQ(internal::Crc32cTable(internal::Crc32cTable(0, data, first), data + first, size - first), expected)
         << "seed" << Seed() << "at" << first;
   }

@@ -173,6 +173,31 @@ TEST(Faults, TooManySubstitutesCondemnTheMapping) {
   EXPECT_EQ(mapping[0], 'B');
 }
 
+TEST(Faults, AnAddressSpaceInTooManyPiecesIsSurvived) {
+  if (kSanitized) return;  // a sanitizer maps memory of its own, and cannot do without
+  TestFile file(Pages(64));
+  TestMapping mapping(file.fd, Pages(64), Pages(2));
+  ASSERT_OK(SetFileSize(file.fd, 0));
+  const int result = Child::Fork([&] {
+                       // Neighbours of different protection do not become one piece.
+                       std::vector<void*> pieces;
+                       for (int i = 0; i < 4'000'000; ++i) {
+                         void* piece = mmap(nullptr, PageSize(), i % 2 == 0 ? PROT_READ : PROT_NONE,
+                                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                         if (piece == MAP_FAILED) break;
+                         pieces.push_back(piece);
+                       }
+                       ASSERT_EQ(errno, ENOMEM);
+                       ASSERT_EQ(munmap(pieces.back(), PageSize()), 0);
+                       EXPECT_EQ(mapping[Pages(32)], 0);
+                       EXPECT_TRUE(mapping.IsPageSubstituted(63));  // given up as a whole
+                       EXPECT_EQ(mapping[Pages(63)], 0);
+                       mapping[Pages(63)] = 3;
+                       EXPECT_EQ(mapping[Pages(63)], 3);
+                     }).Wait();
+  EXPECT_EQ(result, 0);
+}
+
 TEST(Faults, TheNextRegistrationStartsClean) {
   TestFile file(Pages(2));
   for (int round = 0; round < 3; ++round) {
@@ -261,7 +286,8 @@ TEST(Faults, ThreadsThatFaultOnOnePageLoseNoStore) {
     });
     for (uint64_t page = 0; page < kPageCount; ++page) {
       for (int thread = 0; thread < kThreads; ++thread) {
-        ASSERT_EQ(mapping[Pages(page) + static_cast<uint64_t>(thread)], thread + 1) << "round" << round << "page" << page;
+        ASSERT_EQ(mapping[Pages(page) + static_cast<uint64_t>(thread)], thread + 1)
+            << "round" << round << "page" << page;
       }
     }
     file.Fill(Pages(kPageCount), 'B');

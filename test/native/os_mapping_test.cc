@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "os/posix/faults.h"
 #include "os_fixture.h"
 
 namespace faultless::os {
@@ -102,6 +103,21 @@ TEST(Mapping, PopulatesWithoutASignal) {
   EXPECT_OK(PopulateWrite(mapping.base, Pages(16)));
 }
 
+// On kernels without MADV_POPULATE_READ.
+TEST(Mapping, PopulatesByTouching) {
+  TestFile file(Pages(4));
+  TestMapping mapping(file.fd, Pages(8));
+  EXPECT_OK(PopulateReadByTouch(mapping.base + 9, Pages(4) - 9));
+  EXPECT_OK(PopulateWriteByTouch(mapping.base, Pages(4)));
+  EXPECT_EQ(mapping[Pages(4) - 1], 'A');
+  EXPECT_CODE(PopulateWriteByTouch(mapping.base + Pages(4), Pages(1)), Code::kIo);
+  EXPECT_CODE(PopulateReadByTouch(mapping.base + Pages(4), Pages(2)), Code::kIo);
+  EXPECT_CODE(PopulateReadByTouch(mapping.base + Pages(4), Pages(5)), Code::kUnsupported);  // not all registered
+  TestMapping read_only(file.fd, Pages(4), 0, Access::kReadOnly);
+  EXPECT_OK(PopulateReadByTouch(read_only.base, Pages(4)));
+  EXPECT_CODE(PopulateWriteByTouch(read_only.base, Pages(4)), Code::kUnsupported);
+}
+
 TEST(Mapping, PopulatingUnregisteredMemoryNeverKills) {
   TestFile file(Pages(1));
   PlainMapping mapping(file.fd, Pages(2));
@@ -185,8 +201,7 @@ TEST(Mapping, ResidencyIsTruthfulForOwnersAndWriters) {
 TEST(Mapping, AdviceIsTaken) {
   TestFile file(Pages(8));
   PlainMapping mapping(file.fd, Pages(8));
-  for (Advice advice :
-       {Advice::kNormal, Advice::kSequential, Advice::kRandom, Advice::kWillNeed, Advice::kDontNeed}) {
+  for (Advice advice : {Advice::kNormal, Advice::kSequential, Advice::kRandom, Advice::kWillNeed, Advice::kDontNeed}) {
     EXPECT_OK(Advise(file.fd, 0, mapping.base, Pages(8), advice));
     EXPECT_OK(Advise(file.fd, Pages(1) + 3, mapping.base + Pages(1) + 3, 10, advice));
     EXPECT_OK(Advise(-1, 0, mapping.base, Pages(8), advice));

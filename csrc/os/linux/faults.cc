@@ -1,11 +1,12 @@
 // Substitutes for pages that faulted, by raw system calls: sanitizers intercept the C library's mmap, and their
 // interceptors may not run in a signal handler.
+#include "os/posix/faults.h"
+
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "os/os.h"
-#include "os/posix/faults.h"
 
 static_assert(sizeof(void*) == 8, "SYS_mmap takes an offset in bytes on 64-bit systems only");
 

@@ -1,5 +1,7 @@
-// Substitutes for pages that faulted. POSIX does not list mmap among the functions that a signal handler may call; where
-// it is a plain system call, as on every system known to us, it may be.
+// Substitutes for pages that faulted. POSIX does not list mmap among the functions that a signal handler may call;
+// where it is a plain system call, as on every system known to us, it may be.
+#include "os/posix/faults.h"
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -10,10 +12,19 @@
 #include <string>
 
 #include "os/os.h"
-#include "os/posix/faults.h"
 
 #ifndef MAP_NORESERVE
 #define MAP_NORESERVE 0
+#endif
+
+// ThreadSanitizer takes the C library's mmap for a store to the mapped bytes, and would call it a race with the threads
+// that use them. (linux/ makes the system call itself.)
+#if defined(__SANITIZE_THREAD__)
+extern "C" void AnnotateIgnoreWritesBegin(const char* file, int line);
+extern "C" void AnnotateIgnoreWritesEnd(const char* file, int line);
+#else
+#define AnnotateIgnoreWritesBegin(file, line) static_cast<void>(0)
+#define AnnotateIgnoreWritesEnd(file, line) static_cast<void>(0)
 #endif
 
 namespace faultless::os {
@@ -25,6 +36,13 @@ namespace {
 constinit int ones_fd = -1;
 
 int Protection(bool writable) { return writable ? PROT_READ | PROT_WRITE : PROT_READ; }
+
+bool Map(std::byte* address, uint64_t length, bool writable, int flags, int fd, uint64_t offset) {
+  AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+  const void* mapped = mmap(address, length, Protection(writable), flags | MAP_FIXED, fd, static_cast<off_t>(offset));
+  AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+  return mapped != MAP_FAILED;
+}
 
 }  // namespace
 
@@ -46,17 +64,13 @@ Status PrepareSubstitutes() {
 }
 
 bool MapZeros(std::byte* address, uint64_t length, bool writable) {
-  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-  return mmap(address, length, Protection(writable), flags, -1, 0) != MAP_FAILED;
+  return Map(address, length, writable, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
-bool MapOnesPage(std::byte* page, bool writable) {
-  return mmap(page, PageSize(), Protection(writable), MAP_PRIVATE | MAP_FIXED, ones_fd, 0) != MAP_FAILED;
-}
+bool MapOnesPage(std::byte* page, bool writable) { return Map(page, PageSize(), writable, MAP_PRIVATE, ones_fd, 0); }
 
 bool MapFilePage(std::byte* page, int fd, uint64_t file_offset, bool writable, bool shared) {
-  const int flags = (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE | MAP_FIXED;
-  return mmap(page, PageSize(), Protection(writable), flags, fd, static_cast<off_t>(file_offset)) != MAP_FAILED;
+  return Map(page, PageSize(), writable, (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE, fd, file_offset);
 }
 
 }  // namespace faultless::os

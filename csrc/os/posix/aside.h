@@ -1,6 +1,5 @@
-// Purpose: the parts of CreateAside and PublishFile that need nothing but POSIX: a file built under a temporary name, then
-// linked to its own.
-// Thread safety: any thread. Ownership: the descriptor becomes the caller's.
+// Purpose: the parts of CreateAside and PublishFile that need nothing but POSIX: a file built under a temporary name,
+// then linked to its own. Thread safety: any thread. Ownership: the descriptor becomes the caller's.
 #pragma once
 
 #include <string>

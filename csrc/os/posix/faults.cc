@@ -1,14 +1,16 @@
 // The fault handler: a registry of mappings, the list of each mapping's substituted pages, and the SIGBUS handler.
 //
 // Who writes what:
-// - A registry entry's description is a sequence lock: written under `registry_mutex` with `sequence` odd, read by the handler
+// - A registry entry's description is a sequence lock: written under `registry_mutex` with `sequence` odd, read by the
+// handler
 //   of any thread, which believes it only if `sequence` was the same even number before and after. The entry of the
 //   faulting mapping itself cannot change meanwhile (a registration outlives all use of its addresses); what is
 //   guarded against is a *neighbour* half written, whose mixed numbers would seem to hold the address.
-// - A mapping's pages are changed (substituted or restored) by whoever holds its `busy` word. The handler never waits for
-//   it: where another thread has it, the handler returns, the instruction faults again if there is still cause, and so on
-//   until the other is done. The holder does two system calls and a search; it cannot be interrupted by a handler of its own
-//   thread that touches the mapping, because all signals are blocked meanwhile.
+// - A mapping's pages are changed (substituted or restored) by whoever holds its `busy` word. The handler never waits
+// for
+//   it: where another thread has it, the handler returns, the instruction faults again if there is still cause, and so
+//   on until the other is done. The holder does two system calls and a search; it cannot be interrupted by a handler of
+//   its own thread that touches the mapping, because all signals are blocked meanwhile.
 // - The list is atomics: written by the holder of `busy`, read by anybody. A page is in it before its substitute can be
 //   seen and until after the file's page is back, so whoever has read a substitute's bytes finds it there.
 //
@@ -67,8 +69,8 @@ struct Mapping {
   std::atomic<bool> condemned{false};    // too many: every page counts as substituted, for good
   /**
    * Page number + 1; 0: free. The first kMaxSubstitutes are for any page, in no order; entry kMaxSubstitutes + n
-   * belongs to page n of the all-ones range, which so has its place whatever else happened. Reserved at the entry's first use,
-   * kept for the next registration.
+   * belongs to page n of the all-ones range, which so has its place whatever else happened. Reserved at the entry's
+   * first use, kept for the next registration.
    */
   std::atomic<std::atomic<uint64_t>*> list{nullptr};
   std::mutex restore_mutex;  // one RestoreSubstitutes at a time; never taken by the handler
@@ -110,13 +112,14 @@ constinit Mapping mappings[kMaxMappings];
 constinit std::atomic<size_t> mappings_end{0};
 constinit std::mutex registry_mutex;
 
-// In a library loaded by dlopen, glibc may allocate a thread's copy of a thread-local variable at its first use, which a
-// signal handler must not do; with this model it is part of the thread from its start. (musl always allocates at
+// In a library loaded by dlopen, glibc may allocate a thread's copy of a thread-local variable at its first use, which
+// a signal handler must not do; with this model it is part of the thread from its start. (musl always allocates at
 // dlopen, and refuses libraries with this model.)
 #ifdef __GLIBC__
 __attribute__((tls_model("initial-exec")))
 #endif
-constinit thread_local std::atomic<uint64_t> thread_faults{0};
+constinit thread_local std::atomic<uint64_t>
+    thread_faults{0};
 
 static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<Address>::is_always_lock_free);
 
@@ -134,9 +137,7 @@ int FindMapping(Address address, Description* description) {
 
 // ───────────────────────────────────────────────────────────── substituting a page
 
-bool InOnesRange(const Description& description, uint64_t page) {
-  return page * PageSize() < description.ones_length;
-}
+bool InOnesRange(const Description& description, uint64_t page) { return page * PageSize() < description.ones_length; }
 
 /** Where the list holds the page; kNoEntry: it does not. */
 size_t FindPage(const Mapping& mapping, const Description& description, uint64_t page) {
@@ -237,8 +238,7 @@ bool AnswerFault(const siginfo_t& info) {
 #else
   const bool memory_failed = false;
 #endif
-  const bool answered =
-      SubstitutePage(mapping, description, (address - description.base) / PageSize(), memory_failed);
+  const bool answered = SubstitutePage(mapping, description, (address - description.base) / PageSize(), memory_failed);
   mapping.busy.store(0, std::memory_order_release);
   return answered;
 }

@@ -1,5 +1,5 @@
-// Purpose: what the fault handler shares with the rest of csrc/os/, and the one thing that it asks of the system below it.
-// Thread safety: any thread.
+// Purpose: what the fault handler shares with the rest of csrc/os/, and the one thing that it asks of the system below
+// it. Thread safety: any thread.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ bool IsRegisteredRange(const std::byte* address, uint64_t length, bool writable)
 Status PopulateReadByTouch(std::byte* address, uint64_t length);
 Status PopulateWriteByTouch(std::byte* address, uint64_t length);
 
-// Per system (linux/faults.cc, portable/faults.cc). All but PrepareSubstitutes are called from the signal handler: system
-// calls only. They bypass the C library's mmap where a sanitizer would intercept it.
+// Per system (linux/faults.cc, portable/faults.cc). All but PrepareSubstitutes are called from the signal handler:
+// system calls only. They bypass the C library's mmap where a sanitizer would intercept it.
 
 /** Called once, before the handler is installed. */
 Status PrepareSubstitutes();

@@ -1,11 +1,32 @@
 #include "binding/job.h"
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "binding/convert.h"
 #include "os/os.h"
 
 namespace faultless::binding {
+
+namespace {
+
+/** A thread takes at most this many jobs in a row … */
+constexpr size_t kMaxJobsPerTurn = 32;
+/** … and starts none of them later than this after the first: whatever is slow has a turn of its own. */
+constexpr uint64_t kMaxTurnNs = 200'000;
+
+}  // namespace
+
+/** Jobs of one lane that a thread takes in a row, under one permit. */
+struct Environment::Turn {
+  Turn(Environment* environment, Gate::Device* device) : environment(environment), device(device) {}
+  Environment* const environment;
+  Gate::Device* const device;
+  napi_async_work work = nullptr;
+  std::vector<Job*> jobs;
+  size_t executed = 0;  // of `jobs`, from the first on
+};
 
 // ───────────────────────────────────────────────────────────── Lane
 
@@ -16,14 +37,12 @@ bool Lane::CanStartNext() const {
 
 void Lane::PushBack(Job* job) { InsertBefore(job, nullptr); }
 
-void Lane::PushAgain(Job* job) {
-  Job* next = nullptr;
-  if (job->mode_ == Job::Mode::kExclusive) {
-    next = first_;
-  } else if (exclusive_waiting_ > 0) {
-    for (next = first_; next->mode_ != Job::Mode::kExclusive;) next = next->next_;
-  }
-  InsertBefore(job, next);
+Job* Lane::PlaceAgain(const Job* job) const {
+  if (job->mode_ == Job::Mode::kExclusive) return first_;
+  if (exclusive_waiting_ == 0) return nullptr;
+  Job* next = first_;
+  while (next->mode_ != Job::Mode::kExclusive) next = next->next_;
+  return next;
 }
 
 void Lane::InsertBefore(Job* job, Job* next) {
@@ -131,26 +150,38 @@ void Environment::Enqueue(std::unique_ptr<Job> owned) {
 Gate::Answer Environment::TryStartNext(Lane* lane) {
   // kDeviceBusy: what holds this lane up is its own, and ends with a job of its own, which pumps.
   if (!lane->CanStartNext()) return Gate::Answer::kDeviceBusy;
-  const Gate::Answer answer = Gate::OfProcess().TryAcquire(lane->device_, this);
+  Gate& gate = Gate::OfProcess();
+  const Gate::Answer answer = gate.TryAcquire(lane->device_, this);
   if (answer != Gate::Answer::kGranted) return answer;
-  Job* job = lane->first_;
-  lane->Unlink(job);
-  lane->stats_.running++;
-  lane->stats_.requests++;
-  lane->stats_.operations += job->operations_;
-  if (job->mode_ == Job::Mode::kExclusive) lane->exclusive_running_ = true;
-  if (waiting_jobs_.erase(job->id_) > 0) CountWaiting(-1);
+
+  auto turn = std::make_unique<Turn>(this, lane->device_);
+  // A fair share of what waits, so that further threads find something to do.
+  const size_t share = std::clamp<size_t>(lane->stats_.waiting / gate.limit(), 1, kMaxJobsPerTurn);
+  do {
+    Job* job = lane->first_;
+    lane->Unlink(job);
+    lane->stats_.running++;
+    lane->stats_.requests++;
+    lane->stats_.operations += job->operations_;
+    if (job->mode_ == Job::Mode::kExclusive) lane->exclusive_running_ = true;
+    if (waiting_jobs_.erase(job->id_) > 0) CountWaiting(-1);
+    turn->jobs.push_back(job);
+  } while (turn->jobs.size() < share && lane->CanStartNext());
 
   napi_value name = nullptr;
   if (napi_create_string_utf8(env_, "faultless.job", NAPI_AUTO_LENGTH, &name) == napi_ok &&
-      napi_create_async_work(env_, nullptr, name, OnExecute, OnComplete, job, &job->work_) == napi_ok &&
-      napi_queue_async_work(env_, job->work_) == napi_ok) {
+      napi_create_async_work(env_, nullptr, name, OnExecute, OnComplete, turn.get(), &turn->work) == napi_ok &&
+      napi_queue_async_work(env_, turn->work) == napi_ok) {
+    (void)turn.release();  // to OnComplete
     return answer;
   }
   // Only an environment that is going away refuses work.
-  Gate::OfProcess().Release(lane->device_, this);
-  job->status_ = Status(Code::kClosed, "the environment is going away");
-  Finish(job);
+  gate.Release(lane->device_, this);
+  if (turn->work != nullptr) (void)napi_delete_async_work(env_, turn->work);
+  for (Job* job : turn->jobs) {
+    job->status_ = Status(Code::kClosed, "the environment is going away");
+    Finish(job);
+  }
   return answer;
 }
 
@@ -170,48 +201,73 @@ void Environment::Pump() {
 }
 
 void Environment::OnExecute(napi_env /*env*/, void* data) {
-  auto* job = static_cast<Job*>(data);
-  const uint64_t start_ns = os::MonotonicNs();
-  job->status_ = job->Execute();
-  job->waited_ns_ = start_ns - job->queued_ns_;
-  job->worked_ns_ = os::MonotonicNs() - start_ns;
+  auto* turn = static_cast<Turn*>(data);
+  const uint64_t turn_start_ns = os::MonotonicNs();
+  uint64_t now_ns = turn_start_ns;
+  for (Job* job : turn->jobs) {
+    // The others are given back: none waits behind one that waits for a device.
+    if (now_ns - turn_start_ns > kMaxTurnNs) break;
+    const uint64_t start_ns = now_ns;
+    job->status_ = job->Execute();
+    turn->executed++;
+    now_ns = os::MonotonicNs();
+    job->waited_ns_ = start_ns - job->queued_ns_;
+    job->worked_ns_ = now_ns - start_ns;
+  }
   // Here and not when the loop hears of it: a loop that is busy must not hold a permit that others wait for.
-  Gate::OfProcess().Release(job->lane_->device_, job->environment_);
+  Gate::OfProcess().Release(turn->device, turn->environment);
 }
 
-void Environment::OnComplete(napi_env /*env*/, napi_status status, void* data) {
-  auto* job = static_cast<Job*>(data);
-  Environment* environment = job->environment_;
-  // Nobody cancels works of ours; if somebody did, Execute has not run and its permit is still held.
-  if (status == napi_cancelled) {
-    Gate::OfProcess().Release(job->lane_->device_, environment);
-    job->status_ = Status(Code::kClosed, "the work was cancelled");
-  }
-  environment->Finish(job);
+void Environment::OnComplete(napi_env env, napi_status status, void* data) {
+  const std::unique_ptr<Turn> turn(static_cast<Turn*>(data));
+  Environment* environment = turn->environment;
+  // Nobody cancels works of ours; if somebody did, nothing was executed and the permit is still held.
+  if (status == napi_cancelled) Gate::OfProcess().Release(turn->device, environment);
+  (void)napi_delete_async_work(env, turn->work);
+  // Backwards, because each goes before those that wait.
+  for (size_t i = turn->jobs.size(); i > turn->executed; --i) environment->GiveBack(turn->jobs[i - 1]);
+  for (size_t i = 0; i < turn->executed; ++i) environment->Finish(turn->jobs[i]);
   environment->Pump();
 }
 
-void Environment::Finish(Job* job) {
+void Environment::LeaveThread(Job* job) {
   Lane* lane = job->lane_.get();
-  if (job->work_ != nullptr) (void)napi_delete_async_work(env_, job->work_);
-  job->work_ = nullptr;
   lane->stats_.running--;
-  lane->stats_.waited_ns += job->waited_ns_;
-  lane->stats_.worked_ns += job->worked_ns_;
   if (job->mode_ == Job::Mode::kExclusive) lane->exclusive_running_ = false;
+}
+
+void Environment::GiveBack(Job* job) {
+  LeaveThread(job);
+  if (ending_) {
+    delete job;
+    return;
+  }
+  EnqueueAgain(job, job->lane_->first_);
+}
+
+void Environment::EnqueueAgain(Job* job, Job* next) {
+  Lane* lane = job->lane_.get();
+  // One request, however many turns it takes.
+  lane->stats_.requests--;
+  lane->stats_.operations -= job->operations_;
+  if (lane->first_ == nullptr) lanes_.push_back(lane);
+  lane->InsertBefore(job, next);
+  waiting_jobs_.emplace(job->id_, job);
+  CountWaiting(+1);
+}
+
+void Environment::Finish(Job* job) {
+  LeaveThread(job);
+  LaneStats& stats = job->lane_->stats_;
+  stats.waited_ns += job->waited_ns_;
+  stats.worked_ns += job->worked_ns_;
   if (ending_) {
     delete job;
     return;
   }
   if (job->status_.code() == Code::kWouldBlock) {
-    const bool had_waiting = lane->first_ != nullptr;
-    lane->stats_.requests--;  // one request, however many turns it takes
-    lane->stats_.operations -= job->operations_;
     job->queued_ns_ = os::MonotonicNs();
-    lane->PushAgain(job);
-    if (!had_waiting) lanes_.push_back(lane);
-    waiting_jobs_.emplace(job->id_, job);
-    CountWaiting(+1);
+    EnqueueAgain(job, job->lane_->PlaceAgain(job));
     return;
   }
   Settle(job);

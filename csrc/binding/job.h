@@ -22,6 +22,9 @@
 // permits of the process-wide Gate allow; lanes take turns. Shared jobs of one lane run side by side, an exclusive one
 // (close, resize) after all earlier ones have ended and before any later one starts.
 //
+// Where many small jobs wait in a lane, one thread takes several in a row (each still with an outcome of its own) for
+// as long as they are quick: a round trip through the event loop costs more than most of them.
+//
 // Thread safety: everything here belongs to the environment's JavaScript thread, except Execute().
 // Ownership: a job owns its data and keeps its lane alive; the environment owns the jobs. A job is deleted on the
 // JavaScript thread: whatever may wait when released (the last reference to a file) has to be let go in Execute().
@@ -48,7 +51,7 @@ class Job;
 /** What StoreStats.queue tells of one lane. */
 struct LaneStats {
   uint64_t waiting = 0;     // jobs without a thread
-  uint64_t running = 0;     // jobs that have a thread, or are queued for one in libuv
+  uint64_t running = 0;     // jobs that have a thread, or are queued for one
   uint64_t requests = 0;    // jobs started so far
   uint64_t operations = 0;  // what those jobs carried: gets, sets, reads …
   uint64_t waited_ns = 0;   // from issue to start on a thread, summed over jobs
@@ -70,8 +73,11 @@ class Lane {
 
   bool CanStartNext() const;
   void PushBack(Job* job);
-  /** Behind the other waiting jobs, but before any exclusive one: that one waits for what was issued before it. */
-  void PushAgain(Job* job);
+  /**
+   * Before which one a job goes that has to run again (nullptr: last): behind the other waiting jobs, but before any
+   * exclusive one, which waits for what was issued before it.
+   */
+  Job* PlaceAgain(const Job* job) const;
   void InsertBefore(Job* job, Job* next);
   void Unlink(Job* job);
 
@@ -113,7 +119,6 @@ class Job {
   const std::shared_ptr<Lane> lane_;
   Environment* environment_ = nullptr;
   napi_deferred deferred_ = nullptr;
-  napi_async_work work_ = nullptr;
   Job* previous_ = nullptr;
   Job* next_ = nullptr;
   uint64_t id_ = 0;
@@ -155,14 +160,20 @@ class Environment final : private Gate::Waiter {
   void Enqueue(std::unique_ptr<Job> job);
   /** Starts waiting jobs, lanes in turn, as far as permits go. */
   void Pump();
-  /** Starts the lane's next job if it may. kGranted: it was started, or failed at once. */
+  /** Gives the lane's next job or jobs to a thread if they may start. kGranted: they were started, or failed at once.
+   */
   Gate::Answer TryStartNext(Lane* lane);
   void Finish(Job* job);
+  /** A job that its thread did not come to. */
+  void GiveBack(Job* job);
+  void LeaveThread(Job* job);
+  void EnqueueAgain(Job* job, Job* next);
   void Settle(Job* job);
   void CountWaiting(int change);
   void DropWaiting();
   void End();
 
+  struct Turn;
   static void OnExecute(napi_env env, void* data);
   static void OnComplete(napi_env env, napi_status status, void* data);
   static void OnWake(napi_env env, napi_value callback, void* context, void* data);

@@ -29,6 +29,11 @@ uint64_t WallClockMs();   // since 1970; may go back
 uint32_t ProcessId();     // in this PID namespace: for people, never a liveness test
 /** Fills `target` from the system's random source. */
 Status RandomBytes(void* target, size_t size);
+/**
+ * At least `size` bytes of this thread's own, 8-aligned, kept until the thread ends; contents survive only calls that ask for no more than
+ * before. Two buffers: which = 0, 1. May allocate.
+ */
+uint8_t* ThreadBuffer(size_t which, size_t size);
 /** True in a child that forked from the process that loaded this library and did not exec: every use is refused there. */
 bool InForkedChild();
 

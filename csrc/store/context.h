@@ -27,6 +27,7 @@ struct Context {
   uint32_t owner_word = 0;      // our lock word without the waiters bit; 0 when read-only
   bool read_only = false;
   bool control_locked = false;  // the control region is locked into memory
+  std::atomic<uint32_t> chains_in_use{0};  // bit per chain of pending value runs
   std::atomic<uint64_t> pinned_units{0};  // the file up to here is locked into memory
   bool pin = false;
   std::unique_ptr<ShardHints[]> hints;
@@ -71,6 +72,13 @@ struct Context {
     return size_class <= format::kMaxClass && unit > head_units() && unit % (uint64_t{1} << size_class) == 0 &&
            unit + (uint64_t{1} << size_class) <= PublishedUnits() && !IsTableUnit(unit);
   }
+  /** Never waits. Whether the bytes are proven to be in memory: pinned, or seen there by the kernel just now. */
+  bool IsKnownResident(uint64_t offset, uint64_t length) const {
+    if (offset + length <= pinned_units.load(std::memory_order_acquire) * format::kUnitBytes) return true;
+    return storage->IsResident(offset, length);
+  }
+  /** Whether reads that never wait can answer at all. */
+  bool FastPath() const { return control_locked && (pin || storage->residency_known()); }
   uint32_t ShardOfHash(uint64_t hash) const { return static_cast<uint32_t>(hash >> (64 - shard_bits)); }
   uint32_t SlotOfHash(uint64_t hash) const { return static_cast<uint32_t>(hash >> 8) & slot_mask; }
   uint64_t OffsetOf(const void* address) const { return static_cast<uint64_t>(static_cast<const std::byte*>(address) - base); }

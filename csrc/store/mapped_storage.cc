@@ -89,7 +89,7 @@ bool MappedStorage::IsResident(uint64_t offset, uint64_t length) {
 Status MappedStorage::CountResident(uint64_t offset, uint64_t length, uint64_t* pages) {
   if (!residency_known_) return Code::kUnsupported;
   static constexpr uint64_t kAtOnce = 4096;
-  thread_local uint8_t resident[kAtOnce];
+  uint8_t resident[kAtOnce];
   const uint64_t page = os::PageSize();
   Pages range = PagesAround(offset, length);
   *pages = 0;

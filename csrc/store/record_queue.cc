@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstring>
 
+#include "os/os.h"
 #include "store/shared_bytes.h"
 
 namespace faultless::store {
@@ -86,12 +87,7 @@ Status AppendMarkWithRoom(const Context& context, uint32_t shard_index) {
 
 }  // namespace
 
-uint8_t* RecordScratch(Scratch which, uint64_t size) {
-  thread_local std::vector<uint64_t> buffers[2];
-  std::vector<uint64_t>& scratch = buffers[static_cast<size_t>(which)];
-  if (scratch.size() * 8 < size) scratch.resize((size + 4095) / 8);
-  return reinterpret_cast<uint8_t*>(scratch.data());
-}
+uint8_t* RecordScratch(Scratch which, uint64_t size) { return os::ThreadBuffer(static_cast<size_t>(which), size); }
 
 Status PrefaultHead(const Context& context, uint32_t shard_index, uint64_t bytes) {
   const ShardControl& shard = context.shard(shard_index);

@@ -1,0 +1,71 @@
+#include "store/flush.h"
+
+#include "store/allocator.h"
+#include "store/lock.h"
+#include "store/record_queue.h"
+
+namespace faultless::store {
+namespace {
+
+using format::ShardControl;
+
+constexpr uint64_t kSmallLimboUnits = 64;  // 4 MiB: not worth a flush of its own
+
+Status FlushLocked(Context& context) {
+  auto& header = context.header();
+  auto& allocator = context.allocator();
+  if (header.flush_poisoned.load(std::memory_order_acquire) != 0) {
+    return {Code::kIo, "an earlier flush failed: close the store and open it again"};
+  }
+  // 1. Space that is in limbo now may go once everything written so far is durable …
+  FAULTLESS_TRY(BeginClosingLimbo(context));
+  // 2. … and a mark in each queue tells recovery which extents count for nothing from then on.
+  for (uint32_t i = 0; i < context.shards(); i++) {
+    ShardControl& shard = context.shard(i);
+    if (shard.head.load(std::memory_order_acquire) == 0) continue;
+    const ShardLock lock(context, i);
+    FAULTLESS_TRY(lock.status());
+    FAULTLESS_TRY(AppendMark(context, i, Purpose::kReserve));
+    shard.flushing_sequence.store(shard.head_sequence.load(std::memory_order_relaxed), std::memory_order_release);
+  }
+  const Status synced = context.storage->Sync();
+  if (!synced.ok()) {
+    // The kernel forgets pages that it could not write, so a second sync that says "fine" would lie.
+    header.flush_poisoned.store(1, std::memory_order_release);
+    return synced;
+  }
+  for (uint32_t i = 0; i < context.shards(); i++) {
+    ShardControl& shard = context.shard(i);
+    const uint64_t sequence = shard.flushing_sequence.load(std::memory_order_relaxed);
+    if (sequence > shard.flushed_sequence.load(std::memory_order_relaxed)) {
+      shard.flushed_sequence.store(sequence, std::memory_order_release);
+    }
+  }
+  allocator.flush_count.fetch_add(1, std::memory_order_acq_rel);
+  return FreeClosedLimbo(context);
+}
+
+}  // namespace
+
+Status Flush(Context& context) {
+  if (context.read_only || !context.storage->durable()) return Code::kOk;
+  auto& lock = context.allocator().flush_lock;
+  FAULTLESS_TRY(TryAcquireWord(context, &lock));
+  const Status status = FlushLocked(context);
+  ReleaseWord(&lock);
+  return status;
+}
+
+void FlushWhereLimboIsLarge(Context& context) {
+  const uint64_t limbo = context.allocator().limbo_units.load(std::memory_order_relaxed);
+  if (limbo < kSmallLimboUnits || !context.storage->durable()) return;
+  uint64_t live = 0;
+  for (uint32_t i = 0; i < context.shards(); i++) {
+    const ShardControl& shard = context.shard(i);
+    live += shard.live_bytes.load(std::memory_order_relaxed) + shard.value_bytes.load(std::memory_order_relaxed);
+  }
+  // A failure poisons the next flush that somebody waits for; nobody waits for this one.
+  if (limbo * format::kUnitBytes > live / 8) static_cast<void>(Flush(context));
+}
+
+}  // namespace faultless::store

@@ -1,0 +1,389 @@
+#include "store/reader.h"
+
+#include <cstring>
+
+#include "base/hash.h"
+#include "os/os.h"
+#include "store/index.h"
+#include "store/large_value.h"
+#include "store/lock.h"
+#include "store/record_queue.h"
+#include "store/shared_bytes.h"
+
+namespace faultless::store {
+namespace {
+
+using format::HalfWord;
+using format::RecordView;
+using format::ShardControl;
+
+constexpr int kLockFreeAttempts = 64;
+constexpr int kResidentAttempts = 4;
+constexpr int kSpinsOnOdd = 256;
+constexpr int kViewRounds = 4;
+
+inline void Pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#endif
+}
+
+/** The two versions that a read validates against. */
+struct Versions {
+  const HalfWord* slot;
+  const format::Word* structure;
+  uint32_t slot_seen = 0;
+  uint64_t structure_seen = 0;
+
+  Versions(const Context& context, uint32_t shard_index, uint32_t slot_index)
+      : slot(&context.version(shard_index, slot_index)), structure(&context.shard(shard_index).structure_version) {}
+
+  /** False while a write is under way. */
+  bool Begin() {
+    slot_seen = slot->load(std::memory_order_acquire);
+    structure_seen = structure->load(std::memory_order_acquire);
+    return (slot_seen & 1) == 0 && (structure_seen & 1) == 0;
+  }
+  bool StillHold() const {
+    return slot->load(std::memory_order_acquire) == slot_seen &&
+           structure->load(std::memory_order_acquire) == structure_seen;
+  }
+};
+
+/** Ranges that a read believed, for asking whether a fault had put zeros there. */
+class Touched {
+ public:
+  explicit Touched(const Context& context) : context_(context), faults_before_(context.storage->ThreadFaults()) {}
+  void Add(uint64_t offset, uint64_t size) {
+    if (count_ < kRanges) {
+      ranges_[count_++] = {offset, size};
+    } else {
+      overflow_ = true;
+    }
+  }
+  /** kOk, or kIo with the place of the first page that could not be had. */
+  Status Check() const {
+    const bool faulted = context_.storage->ThreadFaults() != faults_before_;
+    if (!faulted && !context_.storage->HasSubstitutes()) return Code::kOk;
+    if (faulted && overflow_) return {Code::kIo, "a page of the file could not be read"};
+    for (size_t i = 0; i < count_; i++) {
+      if (context_.storage->IsSubstituted(ranges_[i].offset, ranges_[i].size)) {
+        return Status::Io("a page of the file could not be read", ranges_[i].offset);
+      }
+    }
+    return Code::kOk;
+  }
+
+ private:
+  static constexpr size_t kRanges = 48;
+  struct Range {
+    uint64_t offset;
+    uint64_t size;
+  };
+  const Context& context_;
+  const uint64_t faults_before_;
+  size_t count_ = 0;
+  bool overflow_ = false;
+  Range ranges_[kRanges];
+};
+
+bool IsExpired(const RecordView& record) {
+  return (record.flags & format::kRecordExpires) != 0 && record.expires_at_ms <= os::WallClockMs();
+}
+
+/** One attempt at reading; nothing validated. `accept(record, position)`: kOk to stop, kAbsent to look on. */
+template <typename Accept>
+Status Attempt(const Context& context, uint32_t shard_index, uint32_t tag, uint64_t fingerprint, ReadMode mode,
+               Touched* touched, const Accept& accept) {
+  const auto need = [&](uint64_t offset, uint64_t size) -> Status {
+    if (mode == ReadMode::kResidentOnly && !context.IsKnownResident(offset, size)) return Code::kCold;
+    touched->Add(offset, size);
+    return Code::kOk;
+  };
+  return Probe(context, context.shard(shard_index), tag, fingerprint, need, [&](const IndexHit& hit) -> Status {
+    if (!context.Contains(hit.position, sizeof(format::RecordHeader))) {
+      return Status::Corrupt("an index entry points outside the file", hit.line);
+    }
+    FAULTLESS_TRY(need(hit.position, sizeof(format::RecordHeader)));
+    if (mode == ReadMode::kResidentOnly) {
+      const uint64_t length = format::RecordLength(context.WordAt(hit.position).load(std::memory_order_acquire));
+      if (length != 0 && context.Contains(hit.position, length)) FAULTLESS_TRY(need(hit.position, length));
+    }
+    RecordView record;
+    uint64_t bytes;
+    FAULTLESS_TRY(ReadRecordAt(context, hit.position, &record, &bytes));
+    touched->Add(hit.position, bytes);
+    if (!format::VerifyChecksum({RecordScratch(Scratch::kRead, bytes), bytes})) {
+      return Status::Corrupt("a record's checksum does not match", hit.position);
+    }
+    if (record.kind != format::RecordKind::kSet) return Status::Corrupt("an index entry points at no value", hit.line);
+    return accept(record, hit.position);
+  });
+}
+
+/** Settles a shard whose versions stay odd: by the lock, which takes over from the dead. */
+Status SettleShard(const Context& context, uint32_t shard_index) {
+  if (context.read_only) return Code::kWouldBlock;
+  const ShardLock lock(context, shard_index);
+  return lock.status();
+}
+
+/**
+ * Runs `attempt` until the versions say that it saw one moment. attempt() answers as Attempt; its failures count only where the
+ * versions held meanwhile: what a reader meets in the middle of a change may look like anything.
+ */
+template <typename Body>
+Status Validated(const Context& context, uint32_t shard_index, uint32_t slot, ReadMode mode, const Body& body) {
+  Versions versions(context, shard_index, slot);
+  const int attempts = mode == ReadMode::kResidentOnly ? kResidentAttempts : kLockFreeAttempts;
+  bool restored = false;
+  for (int i = 0; i < attempts; i++) {
+    bool even = versions.Begin();
+    for (int spin = 0; !even && mode == ReadMode::kMayFault && spin < kSpinsOnOdd; spin++) {
+      Pause();
+      even = versions.Begin();
+    }
+    if (!even) {
+      if (mode == ReadMode::kResidentOnly) return Code::kCold;
+      FAULTLESS_TRY(SettleShard(context, shard_index));
+      continue;
+    }
+    Touched touched(context);
+    const Status status = body(&touched);
+    if (!versions.StillHold()) continue;
+    const Status intact = touched.Check();
+    if (intact.ok()) return status;
+    if (mode == ReadMode::kResidentOnly) return Code::kCold;
+    if (restored) return intact;
+    context.storage->Restore();
+    restored = true;
+  }
+  if (mode == ReadMode::kResidentOnly) return Code::kCold;
+  if (context.read_only) return Code::kWouldBlock;
+  // Writers keep overtaking this read: hold them up for once.
+  const ShardLock lock(context, shard_index);
+  FAULTLESS_TRY(lock.status());
+  Touched touched(context);
+  const Status status = body(&touched);
+  FAULTLESS_TRY(touched.Check());
+  return status;
+}
+
+/** Reads the key's value into the sink; not validated. */
+Status AttemptKey(const Context& context, uint32_t shard_index, uint64_t hash, Bytes key, ValueSink* sink, ReadMode mode,
+                  Touched* touched) {
+  return Attempt(context, shard_index, format::TagOf(hash), format::FingerprintOf(hash), mode, touched,
+                 [&](const RecordView& record, uint64_t position) -> Status {
+                   if (record.key.size() != key.size() || std::memcmp(record.key.data(), key.data(), key.size()) != 0) {
+                     return Code::kAbsent;
+                   }
+                   if (IsExpired(record)) return {Code::kNotFound, "expired"};
+                   if (sink == nullptr) return Code::kOk;
+                   if (mode == ReadMode::kResidentOnly && !record.runs.empty()) return Code::kCold;
+                   uint8_t* const target = sink->Allocate(record.value_bytes());
+                   if (target == nullptr) return Code::kValueTooLarge;
+                   if (!record.runs.empty()) {
+                     for (const format::RunReference& run : record.runs) {
+                       touched->Add(uint64_t{run.unit} * format::kUnitBytes, RunBytes(run.size_class));
+                     }
+                     FAULTLESS_TRY(ReadRuns(context, record, position, target));
+                   }
+                   if (!record.value.empty()) {
+                     std::memcpy(target + record.large.run_bytes, record.value.data(), record.value.size());
+                   }
+                   return Code::kOk;
+                 });
+}
+
+/** An expired entry ends the search like a found one, and is as good as absent. */
+Status AbsentWhereExpired(const Status& status) { return status.code() == Code::kNotFound ? Status(Code::kAbsent) : status; }
+
+Status CheckKey(Bytes key) {
+  if (key.empty()) return Code::kKeyEmpty;
+  if (key.size() > kMaxKeyBytes) return Code::kKeyTooLong;
+  return Code::kOk;
+}
+
+}  // namespace
+
+Status ReadKey(const Context& context, Bytes key, ValueSink* sink, ReadMode mode) {
+  FAULTLESS_TRY(CheckKey(key));
+  if (mode == ReadMode::kResidentOnly && !context.FastPath()) return Code::kCold;
+  const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
+  const uint32_t shard_index = context.ShardOfHash(hash);
+  return AbsentWhereExpired(
+      Validated(context, shard_index, context.SlotOfHash(hash), mode, [&](Touched* touched) -> Status {
+        return AttemptKey(context, shard_index, hash, key, sink, mode, touched);
+      }));
+}
+
+Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<ValueSink* const> sinks,
+                std::span<Code> results) {
+  struct Read {
+    uint64_t hash;
+    Versions versions;
+    bool done;
+  };
+  std::vector<Read> reads;
+  reads.reserve(keys.size());
+  for (const Bytes key : keys) {
+    FAULTLESS_TRY(CheckKey(key));
+    const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
+    reads.push_back({hash, Versions(context, context.ShardOfHash(hash), context.SlotOfHash(hash)), false});
+  }
+  const auto read_one = [&](size_t i) -> Status {
+    const uint32_t shard_index = context.ShardOfHash(reads[i].hash);
+    Touched touched(context);
+    const Status status = AbsentWhereExpired(
+        AttemptKey(context, shard_index, reads[i].hash, keys[i], sinks[i], ReadMode::kMayFault, &touched));
+    FAULTLESS_TRY(touched.Check());
+    if (!status.ok() && status.code() != Code::kAbsent) return status;
+    results[i] = status.code();
+    return Code::kOk;
+  };
+  for (int round = 0; round < kViewRounds; round++) {
+    for (size_t i = 0; i < keys.size(); i++) {
+      Read& read = reads[i];
+      for (int attempt = 0; !read.done; attempt++) {
+        if (attempt == kLockFreeAttempts) return Code::kWouldBlock;
+        if (!read.versions.Begin()) {
+          for (int spin = 0; spin < kSpinsOnOdd && !read.versions.Begin(); spin++) Pause();
+          if (!read.versions.Begin()) {
+            FAULTLESS_TRY(SettleShard(context, context.ShardOfHash(read.hash)));
+            continue;
+          }
+        }
+        const Status status = read_one(i);
+        if (!read.versions.StillHold()) continue;
+        if (status.code() == Code::kIo && attempt == 0) {
+          context.storage->Restore();
+          continue;
+        }
+        FAULTLESS_TRY(status);
+        read.done = true;
+      }
+    }
+    // Where every version still is what it was when its key was read, all of it was true when this pass began.
+    bool moved = false;
+    for (Read& read : reads) {
+      read.done = read.versions.StillHold();
+      moved |= !read.done;
+    }
+    if (!moved) return Code::kOk;
+  }
+  if (context.read_only) return Code::kWouldBlock;
+  std::vector<bool> wanted(context.shards());
+  for (const Read& read : reads) wanted[context.ShardOfHash(read.hash)] = true;
+  std::vector<std::unique_ptr<ShardLock>> locks;
+  for (uint32_t i = 0; i < context.shards(); i++) {
+    if (!wanted[i]) continue;
+    locks.push_back(std::make_unique<ShardLock>(context, i));
+    FAULTLESS_TRY(locks.back()->status());
+  }
+  for (size_t i = 0; i < keys.size(); i++) FAULTLESS_TRY(read_one(i));
+  return Code::kOk;
+}
+
+void AdviseKey(const Context& context, Bytes key) {
+  if (!CheckKey(key).ok() || !context.storage->residency_known()) return;
+  const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
+  const auto need = [&](uint64_t offset, uint64_t size) -> Status {
+    if (context.IsKnownResident(offset, size)) return Code::kOk;
+    context.storage->WillNeed(offset, size);
+    return Code::kCold;
+  };
+  const Status status = Probe(context, context.shard(context.ShardOfHash(hash)), format::TagOf(hash),
+                              format::FingerprintOf(hash), need, [&](const IndexHit& hit) -> Status {
+                                const uint64_t bytes = sizeof(format::RecordHeader) + key.size();
+                                if (context.Contains(hit.position, bytes)) static_cast<void>(need(hit.position, bytes));
+                                return Code::kAbsent;
+                              });
+  static_cast<void>(status);  // advice only: the read that follows reports what is wrong
+}
+
+Status ReadTag(const Context& context, uint32_t shard_index, uint64_t tag48, bool want_values, TagSink* sink) {
+  const uint32_t tag = static_cast<uint32_t>(tag48 >> 16);
+  const uint32_t slot = static_cast<uint32_t>(tag48) & context.slot_mask;
+  std::vector<uint8_t> run_bytes;
+  const Status status =
+      Validated(context, shard_index, slot, ReadMode::kMayFault, [&](Touched* touched) -> Status {
+        sink->Restart();
+        return Attempt(context, shard_index, tag, tag48 & 0xFFFF, ReadMode::kMayFault, touched,
+                       [&](const RecordView& record, uint64_t position) -> Status {
+                         if (IsExpired(record)) return Code::kAbsent;
+                         run_bytes.clear();
+                         if (want_values && !record.runs.empty()) {
+                           run_bytes.resize(record.large.run_bytes);
+                           FAULTLESS_TRY(ReadRuns(context, record, position, run_bytes.data()));
+                         }
+                         sink->Entry(record, run_bytes);
+                         return Code::kAbsent;
+                       });
+      });
+  return status.code() == Code::kAbsent ? Status() : status;
+}
+
+Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t prefix, std::vector<uint64_t>* tags,
+                       uint64_t* next_prefix) {
+  const ShardControl& shard = context.shard(shard_index);
+  alignas(64) uint64_t words[format::kPieceBytes / 8];
+  const auto copy = [&]() -> Status {
+    *next_prefix = uint64_t{1} << format::kDirectoryBits;
+    const uint64_t directory = shard.directory.load(std::memory_order_acquire);
+    if (directory == 0) {
+      std::memset(words, 0, sizeof words);
+      return Code::kOk;
+    }
+    SegmentRoute route;
+    uint64_t segment;
+    uint32_t local_depth;
+    if (!RouteOf(context, directory, static_cast<uint32_t>(prefix << 8), &route)) {
+      return Status::Corrupt("a directory word points nowhere", context.OffsetOf(&shard.directory));
+    }
+    if (!SegmentOf(context, context.WordAt(route.word).load(std::memory_order_acquire), route.depth, &segment, &local_depth)) {
+      return Status::Corrupt("a directory entry points nowhere", route.word);
+    }
+    const uint64_t span = uint64_t{1} << (format::kDirectoryBits - local_depth);
+    *next_prefix = (prefix & ~(span - 1)) + span;
+    CopyFromShared(words, context.base + segment, format::kPieceBytes);
+    Touched touched(context);
+    touched.Add(route.word, 8);
+    touched.Add(segment, format::kPieceBytes);
+    return touched.Check();
+  };
+  Status status;
+  bool taken = false;
+  for (int attempt = 0; attempt < kLockFreeAttempts && !taken; attempt++) {
+    const uint64_t before = shard.commits.load(std::memory_order_acquire);
+    if (before & 1) {
+      Pause();
+      continue;
+    }
+    status = copy();
+    taken = shard.commits.load(std::memory_order_acquire) == before;
+    if (taken && status.code() == Code::kIo && attempt == 0) {
+      context.storage->Restore();
+      taken = false;
+    }
+  }
+  if (!taken) {
+    if (context.read_only) return Code::kWouldBlock;
+    const ShardLock lock(context, shard_index);
+    FAULTLESS_TRY(lock.status());
+    status = copy();
+  }
+  FAULTLESS_TRY(status);
+  for (uint32_t line = 0; line < format::kLinesPerSegment; line++) {
+    const uint64_t* const at = words + line * 8;
+    for (uint32_t entry = 0; entry < format::kEntriesPerLine; entry++) {
+      const uint64_t place = at[3 + entry];
+      if (place == 0) continue;
+      const uint32_t half = entry + 1;
+      const uint64_t tag = static_cast<uint32_t>(at[half / 2] >> (half % 2 * 32));
+      tags->push_back(tag << 16 | format::FingerprintOfPlace(place));
+    }
+  }
+  return Code::kOk;
+}
+
+}  // namespace faultless::store

@@ -42,7 +42,8 @@ class [[nodiscard]] Status {
   constexpr Status(Code code) : code_(code) {}  // NOLINT(google-explicit-constructor): `return Code::kCold;` reads well
   constexpr Status(Code code, const char* message) : message_(message), code_(code) {}
 
-  /** Translates errno of a failed system call: ENOSPC → kNoSpace, ENOENT → kNotFound, EACCES/EPERM → kAccess, … else kIo. */
+  /** Translates errno of a failed system call: ENOSPC → kNoSpace, ENOENT → kNotFound, EACCES/EPERM → kAccess, … else
+   * kIo. */
   static Status FromErrno(int error, const char* syscall);
   /** A failed system call whose errno alone would not give the right code (mlock's ENOMEM is kMemlock). */
   static constexpr Status WithErrno(Code code, int error, const char* syscall) {
@@ -64,11 +65,11 @@ class [[nodiscard]] Status {
 
   constexpr bool ok() const { return code_ == Code::kOk; }
   constexpr Code code() const { return code_; }
-  constexpr int error() const { return errno_; }             // 0: none
+  constexpr int error() const { return errno_; }              // 0: none
   constexpr const char* syscall() const { return syscall_; }  // nullptr: none
   constexpr const char* message() const { return message_; }  // nullptr: the code says it all
   constexpr bool has_offset() const { return offset_ != kNoOffset; }
-  constexpr uint64_t offset() const { return offset_; }       // in the file, bytes
+  constexpr uint64_t offset() const { return offset_; }  // in the file, bytes
 
  private:
   static constexpr uint64_t kNoOffset = ~uint64_t{0};

@@ -24,17 +24,18 @@ struct BootId {
   uint64_t words[2];
 };
 BootId CurrentBootId();
-uint64_t MonotonicNs();   // never goes back; no meaning across processes
-uint64_t WallClockMs();   // since 1970; may go back
-uint32_t ProcessId();     // in this PID namespace: for people, never a liveness test
+uint64_t MonotonicNs();  // never goes back; no meaning across processes
+uint64_t WallClockMs();  // since 1970; may go back
+uint32_t ProcessId();    // in this PID namespace: for people, never a liveness test
 /** Fills `target` from the system's random source. */
 Status RandomBytes(void* target, size_t size);
 /**
- * At least `size` bytes of this thread's own, 8-aligned, kept until the thread ends; contents survive only calls that ask for no more than
- * before. Two buffers: which = 0, 1. May allocate.
+ * At least `size` bytes of this thread's own, 8-aligned, kept until the thread ends; contents survive only calls that
+ * ask for no more than before. Two buffers: which = 0, 1. May allocate.
  */
 uint8_t* ThreadBuffer(size_t which, size_t size);
-/** True in a child that forked from the process that loaded this library and did not exec: every use is refused there. */
+/** True in a child that forked from the process that loaded this library and did not exec: every use is refused there.
+ */
 bool InForkedChild();
 
 // ───────────────────────────────────────────────────────────── files
@@ -57,9 +58,9 @@ struct FileInfo {
 /** May wait. Opens an existing file, close-on-exec. kNotFound, kAccess, kIo. */
 Status OpenFile(const char* path, Access access, int* fd);
 /**
- * May wait. Creates an unnamed or temporarily named file in the directory of `path` with exactly `permissions` (whatever
- * the umask), open for reading and writing; it becomes visible at `path` only by PublishFile. `aside` receives the
- * temporary name, empty where the file has none (O_TMPFILE). Allocates.
+ * May wait. Creates an unnamed or temporarily named file in the directory of `path` with exactly `permissions`
+ * (whatever the umask), open for reading and writing; it becomes visible at `path` only by PublishFile. `aside`
+ * receives the temporary name, empty where the file has none (O_TMPFILE). Allocates.
  */
 Status CreateAside(const char* path, uint32_t permissions, int* fd, std::string* aside);
 /** May wait. Gives the file its name, whole, never replacing one that is there: kExists. */
@@ -85,8 +86,8 @@ Status StatPath(const char* path, FileInfo* info);
 Status SetFileSize(int fd, uint64_t size_bytes);
 /**
  * May wait. Makes the file at least offset + length long with blocks reserved for all of that range, so that no later
- * store to a mapping of it can fail for space: kNoSpace, with the file's length as it was before. Where the filesystem cannot
- * reserve, zeros are written to the part that lies past the old end. */
+ * store to a mapping of it can fail for space: kNoSpace, with the file's length as it was before. Where the filesystem
+ * cannot reserve, zeros are written to the part that lies past the old end. */
 Status ReserveSpace(int fd, uint64_t offset, uint64_t length);
 /** May wait. Gives the blocks of the range back; it reads as zeros. kUnsupported where the system cannot. */
 Status PunchHole(int fd, uint64_t offset, uint64_t length);
@@ -114,8 +115,8 @@ Status MapFile(int fd, uint64_t offset, uint64_t length, Access access, bool sha
 Status UnmapFile(std::byte* base, uint64_t length);
 
 enum class Advice : uint8_t { kNormal, kSequential, kRandom, kWillNeed, kDontNeed };
-/** kDontNeed on a shared mapping drops this process's page-table entries, and asks that clean pages of the range leave memory
- *  (fd < 0: only the former). On a private one (shared = false) stores are kept: only the latter is done.
+/** kDontNeed on a shared mapping drops this process's page-table entries, and asks that clean pages of the range leave
+ * memory (fd < 0: only the former). On a private one (shared = false) stores are kept: only the latter is done.
  *  kWillNeed starts reading in without waiting for it (though it may wait where the device's queue is full). */
 Status Advise(int fd, uint64_t file_offset, std::byte* address, uint64_t length, Advice advice, bool shared = true);
 /** May wait. Faults the pages in, readable; never raises a signal: kIo where a page cannot be had. */
@@ -130,39 +131,43 @@ uint64_t LockLimitBytes();
 /** May wait. Mapped stores in the range are on the device when this returns ok (msync MS_SYNC). */
 Status SyncMapped(std::byte* address, uint64_t length);
 /**
- * Never waits. One byte per page of the range, 1 = in memory; length need not be a page multiple. kUnsupported where the
- * answer cannot be trusted or had. `resident` must hold PagesOf(address, length) bytes.
+ * Never waits. One byte per page of the range, 1 = in memory; length need not be a page multiple. kUnsupported where
+ * the answer cannot be trusted or had. `resident` must hold PagesOf(address, length) bytes.
  */
 Status Residency(std::byte* address, uint64_t length, uint8_t* resident);
-/** Whether Residency tells the truth for this file to this process: Linux ≥ 5.2 calls everything resident for those who neither own nor may write the file. */
+/** Whether Residency tells the truth for this file to this process: Linux ≥ 5.2 calls everything resident for those who
+ * neither own nor may write the file. */
 bool ResidencyIsTruthful(int fd);
 
 // ───────────────────────────────────────────────────────────── faults on mapped memory
 
 /**
  * A fault (SIGBUS) on a registered mapping maps a private page over the faulting one (zeros; all ones in
- * [base, base + ones_length)), notes it, and returns: the interrupted load or store goes on. The handler takes no lock, allocates
- * nothing and never jumps. Faults elsewhere go to the handler that was there before.
- * The first registration installs the handler; it stays for the life of the process. A registration must outlive all
- * use of its addresses, and its descriptor must stay open. At most kMaxMappings at a time: kUnsupported beyond.
+ * [base, base + ones_length)), notes it, and returns: the interrupted load or store goes on. The handler takes no lock,
+ * allocates nothing and never jumps. Faults elsewhere go to the handler that was there before. The first registration
+ * installs the handler; it stays for the life of the process. A registration must outlive all use of its addresses, and
+ * its descriptor must stay open. At most kMaxMappings at a time: kUnsupported beyond.
  */
 constexpr size_t kMaxMappings = 1024;
 struct MappingId {
   int32_t index = -1;
 };
-Status RegisterMapping(std::byte* base, uint64_t length, uint64_t ones_length, int fd, uint64_t file_offset, Access access, bool shared, MappingId* id);
+Status RegisterMapping(std::byte* base, uint64_t length, uint64_t ones_length, int fd, uint64_t file_offset,
+                       Access access, bool shared, MappingId* id);
 /** Only after all use of the addresses has ended, before they are unmapped. */
 void UnregisterMapping(MappingId id);
-/** How many faults this thread has met so far, in all mappings. An operation compares before and after. Async-signal-safe storage; never waits. */
+/** How many faults this thread has met so far, in all mappings. An operation compares before and after.
+ * Async-signal-safe storage; never waits. */
 uint64_t ThreadFaultCount();
 /** Whether any page of the mapping is now a private substitute: one relaxed load, for the common case. */
 bool HasSubstitutes(MappingId id);
 /** Whether a page of [address, address + length) is now a private substitute. */
 bool IsSubstituted(MappingId id, const std::byte* address, uint64_t length);
 /**
- * May wait. Tries to read each substituted page's bytes from the file; where that works the file's page is mapped back and
- * the substitute (with all that was stored to it) is gone. Pages past the end of file stay. Returns how many are left.
- * More than kMaxSubstitutes substituted pages in one mapping make the whole mapping count as substituted for good.
+ * May wait. Tries to read each substituted page's bytes from the file; where that works the file's page is mapped back
+ * and the substitute (with all that was stored to it) is gone. Pages past the end of file stay. Returns how many are
+ * left. More than kMaxSubstitutes substituted pages in one mapping make the whole mapping count as substituted for
+ * good.
  */
 constexpr size_t kMaxSubstitutes = 4096;
 size_t RestoreSubstitutes(MappingId id);
@@ -170,9 +175,10 @@ size_t RestoreSubstitutes(MappingId id);
 // ───────────────────────────────────────────────────────────── locks on bytes of a file: liveness
 
 /**
- * A lock on one byte (it need not exist in the file), owned by the open file description behind `fd` (Linux: OFD locks, so any other
- * descriptor's close leaves it alone, and it works across PID namespaces); the kernel drops it when the last descriptor
- * of that description is gone, however the process ended. Never waits for another holder: *acquired tells.
+ * A lock on one byte (it need not exist in the file), owned by the open file description behind `fd` (Linux: OFD locks,
+ * so any other descriptor's close leaves it alone, and it works across PID namespaces); the kernel drops it when the
+ * last descriptor of that description is gone, however the process ended. Never waits for another holder: *acquired
+ * tells.
  */
 Status TryLockByte(int fd, uint64_t offset, bool exclusive, bool* acquired);
 /** Never waits. */

@@ -170,20 +170,18 @@ Status PunchHole(int fd, uint64_t offset, uint64_t length) {
 
 Status ReadIfResident(int fd, void* target, size_t length, uint64_t offset, size_t* got) {
   *got = 0;
-  auto* bytes = static_cast<std::byte*>(target);
-  while (*got < length) {
-    iovec piece{bytes + *got, length - *got};
-    const ssize_t result = preadv2(fd, &piece, 1, static_cast<off_t>(offset + *got), RWF_NOWAIT);
-    if (result == 0) break;  // the end of the file
-    if (result < 0) {
-      if (errno == EINTR) continue;
-      if (errno == EAGAIN) break;  // the next byte would have to be waited for
-      if (errno == EINVAL) return Status::WithErrno(Code::kUnsupported, errno, "preadv2");
-      return Status::FromErrno(errno, "preadv2");
-    }
-    *got += static_cast<size_t>(result);
+  iovec target_range{target, length};
+  ssize_t result;
+  do {
+    result = preadv2(fd, &target_range, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+  } while (result < 0 && errno == EINTR);
+  if (result >= 0) {
+    *got = static_cast<size_t>(result);  // short: the next byte would have to be waited for, or the file ends there
+    return {};
   }
-  return {};
+  if (errno == EAGAIN) return {};  // already the first one would
+  if (errno == EINVAL) return Status::WithErrno(Code::kUnsupported, errno, "preadv2");
+  return Status::FromErrno(errno, "preadv2");
 }
 
 }  // namespace faultless::os

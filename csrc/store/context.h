@@ -29,7 +29,7 @@ struct Context {
   bool control_locked = false;  // the control region is locked into memory
   std::atomic<uint32_t> chains_in_use{0};  // bit per chain of pending value runs
   std::atomic<uint64_t> pinned_units{0};  // the file up to here is locked into memory
-  bool pin = false;
+  std::atomic<bool> pin{false};
   std::unique_ptr<ShardHints[]> hints;
 
   format::Word& WordAt(uint64_t offset) const { return *reinterpret_cast<format::Word*>(base + offset); }
@@ -78,7 +78,7 @@ struct Context {
     return storage->IsResident(offset, length);
   }
   /** Whether reads that never wait can answer at all. */
-  bool FastPath() const { return control_locked && (pin || storage->residency_known()); }
+  bool FastPath() const { return control_locked && (pin.load(std::memory_order_relaxed) || storage->residency_known()); }
   uint32_t ShardOfHash(uint64_t hash) const { return static_cast<uint32_t>(hash >> (64 - shard_bits)); }
   uint32_t SlotOfHash(uint64_t hash) const { return static_cast<uint32_t>(hash >> 8) & slot_mask; }
   uint64_t OffsetOf(const void* address) const { return static_cast<uint64_t>(static_cast<const std::byte*>(address) - base); }

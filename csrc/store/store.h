@@ -80,6 +80,7 @@ struct Stats {
 struct ScanCursor {
   uint32_t shard = 0;
   uint64_t next_prefix = 0;            // of the hash bits that choose a segment; the end of the shard: 1 << kDirectoryBits
+  uint32_t pending_shard = 0;
   std::vector<uint64_t> pending;       // hash tags of the current segment that are still to be delivered
   bool done = false;
 };
@@ -136,7 +137,7 @@ class Store {
   Stats GetStats() const;
   uint64_t Size() const;  // live keys
   bool read_only() const;
-  const std::string& codec() const;
+  std::string codec() const;
 
  private:
   explicit Store(std::shared_ptr<Engine> engine);

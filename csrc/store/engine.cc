@@ -1,0 +1,328 @@
+#include "store/engine.h"
+
+#include <bit>
+#include <cstring>
+#include <vector>
+
+#include "format/superblock.h"
+#include "os/os.h"
+#include "store/allocator.h"
+#include "store/large_value.h"
+#include "store/lock.h"
+#include "store/mapped_storage.h"
+#include "store/recovery.h"
+
+namespace faultless::store {
+namespace {
+
+using format::FileState;
+using format::Superblock;
+
+constexpr uint64_t kGateTimeoutNs = 60'000'000'000;
+constexpr uint32_t kGatePauseUs = 2000;
+
+void SleepUs(uint32_t microseconds) {
+  const std::atomic<uint32_t> nobody_wakes{0};
+  os::WaitOnWord(&nobody_wakes, 0, microseconds);
+}
+
+Status CheckKept(const Superblock& block, const KeptOptions& kept) {
+  if (kept.max_bytes != 0 && kept.max_bytes / format::kUnitBytes * format::kUnitBytes != block.max_bytes) {
+    return {Code::kFormat, "the store was created with another maxBytes"};
+  }
+  if (!kept.codec.empty() && kept.codec != block.codec) return {Code::kFormat, "the store was created with another encoding"};
+  return Code::kOk;
+}
+
+}  // namespace
+
+Status Engine::ReadSuperblock(int fd, Superblock* block) {
+  os::FileInfo info{};
+  FAULTLESS_TRY(os::StatFile(fd, &info));
+  if (!info.regular) return {Code::kFormat, "not a regular file"};
+  if (info.size_bytes < 2 * format::kSuperblockBytes) return {Code::kFormat, "too short for a faultless store"};
+  Superblock blocks[2];
+  FAULTLESS_TRY(os::ReadAt(fd, blocks, sizeof blocks, 0));
+  return format::ChooseSuperblock(blocks[0], blocks[1], block);
+}
+
+Status Engine::Create(const OpenOptions& options) {
+  uint64_t max_bytes = options.kept.max_bytes == 0 ? kDefaultMaxBytes : options.kept.max_bytes;
+  if (max_bytes < kMinMaxBytes || max_bytes > kLargestMaxBytes) return {Code::kOutOfRange, "maxBytes"};
+  if (options.kept.codec.size() >= sizeof(Superblock::codec)) return {Code::kInvalidArgValue, "the encoding's name is too long"};
+  max_bytes = max_bytes / format::kUnitBytes * format::kUnitBytes;
+
+  Superblock block{};
+  block.magic = format::kSuperblockMagic;
+  block.version = format::kFormatVersion;
+  block.shard_count = format::kDefaultShards;
+  block.slots_per_shard = format::kVersionSlots / format::kDefaultShards;
+  block.generation = 1;
+  block.max_bytes = max_bytes;
+  block.created_ms = os::WallClockMs();
+  block.state = static_cast<uint32_t>(FileState::kClean);
+  block.incarnation_base = 1;
+  std::memcpy(block.codec, options.kept.codec.data(), options.kept.codec.size());
+  FAULTLESS_TRY(os::RandomBytes(block.store_id, sizeof block.store_id));
+  FAULTLESS_TRY(os::RandomBytes(block.hash_seed, sizeof block.hash_seed));
+  format::SealSuperblock(&block);
+
+  const uint64_t units = format::HeadUnits(block.shard_count) + 1;
+  std::vector<uint64_t> control((format::ControlEnd(block.shard_count) - format::kControlOffset) / 8);
+  InitializeControl(reinterpret_cast<std::byte*>(control.data()), block.shard_count, units, block.incarnation_base);
+
+  int fd = -1;
+  std::string aside;
+  FAULTLESS_TRY(os::CreateAside(options.path.c_str(), options.permissions, &fd, &aside));
+  const auto build = [&]() -> Status {
+    os::FileInfo info{};
+    FAULTLESS_TRY(os::StatFile(fd, &info));
+    if (info.filesystem == os::FilesystemKind::kNetwork && !options.allow_remote) {
+      return {Code::kUnsupported, "network filesystems need allowRemote"};
+    }
+    FAULTLESS_TRY(os::ReserveSpace(fd, 0, units * format::kUnitBytes));
+    FAULTLESS_TRY(os::WriteAt(fd, &block, sizeof block, 0));
+    FAULTLESS_TRY(os::WriteAt(fd, &block, sizeof block, format::kSuperblockBytes));
+    FAULTLESS_TRY(os::WriteAt(fd, control.data(), control.size() * 8, format::kControlOffset));
+    const bool durable = info.filesystem != os::FilesystemKind::kRam;
+    if (durable) FAULTLESS_TRY(os::SyncFile(fd));
+    FAULTLESS_TRY(os::PublishFile(fd, aside, options.path.c_str()));
+    return durable ? os::SyncDirectoryOf(options.path.c_str()) : Status();
+  };
+  const Status status = build();
+  if (!status.ok()) os::AbandonAside(aside);
+  os::CloseFile(fd);
+  return status;
+}
+
+Status Engine::Open(int fd, const OpenOptions& options, std::unique_ptr<Engine>* engine) {
+  Superblock block;
+  os::FileInfo info{};
+  Status status = ReadSuperblock(fd, &block);
+  if (status.ok()) status = os::StatFile(fd, &info);
+  if (status.ok() && info.filesystem == os::FilesystemKind::kNetwork && !options.allow_remote) {
+    status = {Code::kUnsupported, "network filesystems need allowRemote"};
+  }
+  if (status.ok()) status = CheckKept(block, options.kept);
+  if (!status.ok()) {
+    os::CloseFile(fd);
+    return status;
+  }
+  std::unique_ptr<Engine> opened(new Engine);
+  std::unique_ptr<MappedStorage> storage;
+  const os::Access access = options.read_only ? os::Access::kReadOnly : os::Access::kReadWrite;
+  FAULTLESS_TRY(MappedStorage::Create(fd, block.max_bytes, format::ControlEnd(block.shard_count), access,
+                                      info.filesystem != os::FilesystemKind::kRam, &storage));
+  opened->storage_ = std::move(storage);
+  opened->device_ = info.device;
+  opened->inode_ = info.inode;
+  Context& context = opened->context_;
+  context.storage = opened->storage_.get();
+  context.base = context.storage->base();
+  context.superblock = block;
+  context.shard_bits = static_cast<uint32_t>(std::countr_zero(block.shard_count));
+  context.slot_mask = block.slots_per_shard - 1;
+  context.read_only = options.read_only;
+  context.hints = std::make_unique<ShardHints[]>(block.shard_count);
+  FAULTLESS_TRY(opened->TakeGate());
+  status = opened->Begin(options);
+  static_cast<void>(context.storage->UnlockByte(format::kGateByte));
+  FAULTLESS_TRY(status);
+  // A fault costs a fast path, not the store: without the lock the event loop reads nothing.
+  context.control_locked =
+      context.storage
+          ->Lock(format::kControlOffset, format::ControlEnd(block.shard_count) - format::kControlOffset)
+          .ok();
+  if (options.pin) FAULTLESS_TRY(opened->Pin());
+  *engine = std::move(opened);
+  return Code::kOk;
+}
+
+Status Engine::TakeGate() {
+  const uint64_t begin = os::MonotonicNs();
+  while (true) {
+    bool acquired = false;
+    // A read-only descriptor cannot lock exclusively; readers change nothing, so they may pass the gate together.
+    FAULTLESS_TRY(storage_->TryLockByte(format::kGateByte, !context_.read_only, &acquired));
+    if (acquired) return Code::kOk;
+    if (os::MonotonicNs() - begin > kGateTimeoutNs) return {Code::kBusy, "another process is opening or recovering the store"};
+    SleepUs(kGatePauseUs);
+  }
+}
+
+bool Engine::MemorySurvived(const Superblock& block) const {
+  const auto& header = context_.header();
+  const os::BootId boot = os::CurrentBootId();
+  const bool same_boot = (boot.words[0] | boot.words[1]) != 0 &&
+                         header.boot_id[0].load(std::memory_order_acquire) == boot.words[0] &&
+                         header.boot_id[1].load(std::memory_order_acquire) == boot.words[1] &&
+                         block.boot_id[0] == boot.words[0] && block.boot_id[1] == boot.words[1];
+  return same_boot && header.inode.load(std::memory_order_acquire) == inode_ && block.inode == inode_ &&
+         block.device == device_;
+}
+
+Status Engine::Begin(const OpenOptions& options) {
+  bool others = false;
+  // Only an exclusive attempt tells; a read-only descriptor asks about an exclusive one as well.
+  FAULTLESS_TRY(storage_->IsByteLocked(format::kUsersByte, &others));
+  uint64_t file_bytes;
+  FAULTLESS_TRY(storage_->FileBytes(&file_bytes));
+  if (file_bytes < (context_.head_units() + 1) * format::kUnitBytes) {
+    return Status::Corrupt("the file ends within its control region", file_bytes);
+  }
+  // As of now: another opener may have changed it since it was read without the gate.
+  Superblock blocks[2];
+  std::memcpy(blocks, context_.base, sizeof blocks);
+  FAULTLESS_TRY(format::ChooseSuperblock(blocks[0], blocks[1], &context_.superblock));
+  auto& header = context_.header();
+  const bool clean = context_.superblock.state == static_cast<uint32_t>(FileState::kClean);
+  bool sound = header.magic.load(std::memory_order_acquire) == format::kControlMagic &&
+               context_.allocator().published_units.load(std::memory_order_acquire) * format::kUnitBytes <= file_bytes;
+  if (!clean) {
+    sound = sound && header.ready.load(std::memory_order_acquire) == static_cast<uint32_t>(format::ReadyState::kReady) &&
+            MemorySurvived(context_.superblock) &&
+            (others || header.flush_poisoned.load(std::memory_order_acquire) == 0);
+  }
+  if (!sound && others) return Status::Corrupt("the control region is damaged while others use it", format::kControlOffset);
+  if (context_.read_only) {
+    if (!sound) {
+      return {Code::kUnsupported, "the store was not closed and must be recovered: open it once for writing"};
+    }
+    bool acquired = false;
+    FAULTLESS_TRY(storage_->TryLockByte(format::kUsersByte, false, &acquired));
+    return acquired ? Status() : Status(Code::kBusy);
+  }
+  const uint64_t faults = storage_->ThreadFaults();
+  if (!sound) {
+    header.ready.store(static_cast<uint32_t>(format::ReadyState::kNotReady), std::memory_order_release);
+    context_.superblock.incarnation_base += uint64_t{1} << 40;
+    // The new incarnations are on the device before anything uses one.
+    FAULTLESS_TRY(WriteSuperblock(FileState::kOpen));
+    FAULTLESS_TRY(TakeOpenerSlot());
+    FAULTLESS_TRY(Recover(context_, options.on_progress));
+    header.recoveries.fetch_add(1, std::memory_order_acq_rel);
+    // Recovery has cleared the openers' generations, ours among them.
+    context_.opener(context_.opener_slot).generation.store(context_.owner_word >> format::kLockSlotBits, std::memory_order_release);
+    FAULTLESS_TRY(storage_->Sync());
+  } else if (clean || !others) {
+    FAULTLESS_TRY(WriteSuperblock(FileState::kOpen));
+  }
+  if (sound) FAULTLESS_TRY(TakeOpenerSlot());
+  if (clean || !sound || !others) {
+    const os::BootId boot = os::CurrentBootId();
+    header.boot_id[0].store(boot.words[0], std::memory_order_release);
+    header.boot_id[1].store(boot.words[1], std::memory_order_release);
+    header.inode.store(inode_, std::memory_order_release);
+    header.flush_poisoned.store(0, std::memory_order_release);
+    header.ready.store(static_cast<uint32_t>(format::ReadyState::kReady), std::memory_order_release);
+  }
+  if (storage_->ThreadFaults() != faults) return Status::Io("the control region cannot be read", format::kControlOffset);
+  bool acquired = false;
+  FAULTLESS_TRY(storage_->TryLockByte(format::kUsersByte, false, &acquired));
+  return acquired ? Status() : Status(Code::kBusy);
+}
+
+Status Engine::TakeOpenerSlot() {
+  bool found = false;
+  for (uint32_t slot = 0; slot < format::kOpenerSlots; slot++) {
+    bool acquired = false;
+    const bool pending = [&] {
+      for (const format::Word& chain : context_.pending(slot).chains) {
+        if (chain.load(std::memory_order_acquire) != 0) return true;
+      }
+      return false;
+    }();
+    if (found && !pending) continue;
+    FAULTLESS_TRY(storage_->TryLockByte(format::kOpenerBytes + slot, true, &acquired));
+    if (!acquired) continue;
+    if (!found) {
+      found = true;
+      auto& opener = context_.opener(slot);
+      uint32_t generation = (opener.generation.load(std::memory_order_acquire) + 1) & format::kLockGenerationMask;
+      if (generation == format::kLockGenerationMask) generation = 0;  // with slot 1,023 and a waiter that would be all ones
+      opener.process_id.store(os::ProcessId(), std::memory_order_release);
+      opener.generation.store(generation, std::memory_order_release);
+      context_.opener_slot = slot;
+      context_.owner_word = generation << format::kLockSlotBits | (slot + 1);
+      if (pending) FAULTLESS_TRY(SettleDead(slot));
+      continue;
+    }
+    const Status settled = SettleDead(slot);
+    FAULTLESS_TRY(storage_->UnlockByte(format::kOpenerBytes + slot));
+    FAULTLESS_TRY(settled);
+  }
+  return found ? Status() : Status(Code::kBusy, "512 processes have the store open");
+}
+
+Status Engine::SettleDead(uint32_t slot) {
+  for (uint32_t i = 0; i < context_.shards(); i++) {
+    const uint32_t word = context_.shard(i).lock.load(std::memory_order_acquire);
+    const bool holds = (word & ((1u << format::kLockSlotBits) - 1)) == slot + 1 &&
+                       (word & ~format::kLockWaiters) != context_.owner_word;
+    if (!holds) continue;
+    const ShardLock lock(context_, i);
+    FAULTLESS_TRY(lock.status());
+  }
+  return FreePendingChains(context_, slot);
+}
+
+Status Engine::WriteSuperblock(FileState state) {
+  Superblock& block = context_.superblock;
+  const os::BootId boot = os::CurrentBootId();
+  block.state = static_cast<uint32_t>(state);
+  block.generation++;
+  block.boot_id[0] = boot.words[0];
+  block.boot_id[1] = boot.words[1];
+  block.inode = inode_;
+  block.device = device_;
+  format::SealSuperblock(&block);
+  FAULTLESS_TRY(storage_->Write(block.generation % 2 * format::kSuperblockBytes, &block, sizeof block));
+  return storage_->Sync();
+}
+
+Status Engine::Close() {
+  if (context_.read_only) return Code::kOk;
+  FAULTLESS_TRY(TakeGate());
+  const auto finish = [&]() -> Status {
+    FAULTLESS_TRY(storage_->UnlockByte(format::kUsersByte));
+    bool others = false;
+    FAULTLESS_TRY(storage_->IsByteLocked(format::kUsersByte, &others));
+    if (others) return Code::kOk;
+    if (context_.header().flush_poisoned.load(std::memory_order_acquire) != 0) {
+      return {Code::kIo, "an earlier flush failed: the next open recovers"};
+    }
+    // What the mark promises must be on the device before the mark is.
+    FAULTLESS_TRY(storage_->Sync());
+    Superblock blocks[2];
+    std::memcpy(blocks, context_.base, sizeof blocks);
+    FAULTLESS_TRY(format::ChooseSuperblock(blocks[0], blocks[1], &context_.superblock));
+    return WriteSuperblock(FileState::kClean);
+  };
+  const Status status = finish();
+  static_cast<void>(storage_->UnlockByte(format::kOpenerBytes + context_.opener_slot));
+  static_cast<void>(storage_->UnlockByte(format::kGateByte));
+  return status;
+}
+
+Status Engine::Pin() {
+  const uint64_t units = context_.PublishedUnits();
+  FAULTLESS_TRY(storage_->Lock(0, units * format::kUnitBytes));
+  context_.pinned_units.store(units, std::memory_order_release);
+  context_.pin.store(true, std::memory_order_release);
+  return Code::kOk;
+}
+
+void Engine::ExtendPin() {
+  if (!context_.pin.load(std::memory_order_acquire)) return;
+  const uint64_t published = context_.PublishedUnits();
+  const uint64_t pinned = context_.pinned_units.load(std::memory_order_acquire);
+  if (published <= pinned) return;
+  // Where the limit refuses, reads above the watermark prove residency instead.
+  if (storage_->Lock(pinned * format::kUnitBytes, (published - pinned) * format::kUnitBytes).ok()) {
+    context_.pinned_units.store(published, std::memory_order_release);
+  }
+}
+
+Engine::~Engine() = default;
+
+}  // namespace faultless::store

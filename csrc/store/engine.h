@@ -1,0 +1,51 @@
+// Purpose: one open file of a store in this process: how it is created, opened, recovered and closed.
+// Thread safety: Open and Close by one thread at a time per file (registry.h); context() by any thread in between.
+// Ownership: owns the storage; everything else borrows the context.
+#pragma once
+
+#include <memory>
+
+#include "base/status.h"
+#include "store/context.h"
+#include "store/store.h"
+
+namespace faultless::store {
+
+class Engine {
+ public:
+  /** May wait. Takes `fd` over in any case; the file is that of a store (or kFormat). */
+  static Status Open(int fd, const OpenOptions& options, std::unique_ptr<Engine>* engine);
+  /** May wait. Builds an empty store aside and publishes it: kExists where somebody was faster. */
+  static Status Create(const OpenOptions& options);
+  /** Reads the superblocks of an open file: kFormat where it is none of ours. */
+  static Status ReadSuperblock(int fd, format::Superblock* block);
+
+  /** Releases everything; without Close like a kill. */
+  ~Engine();
+
+  /** May wait. The last one writes checkpoint and clean mark. */
+  Status Close();
+  /** May wait. Pins what has grown since, where the store is pinned. */
+  void ExtendPin();
+  /** May wait. Pins the store from now on: kMemlock where the system refuses. */
+  Status Pin();
+
+  Context& context() { return context_; }
+
+ private:
+  Engine() = default;
+  Status Begin(const OpenOptions& options);
+  Status TakeGate();
+  Status TakeOpenerSlot();
+  Status SettleDead(uint32_t slot);
+  Status WriteSuperblock(format::FileState state);
+  bool MemorySurvived(const format::Superblock& block) const;
+
+  std::unique_ptr<Storage> storage_;
+  Context context_;
+  uint64_t device_ = 0;
+  uint64_t inode_ = 0;
+};
+
+
+}  // namespace faultless::store

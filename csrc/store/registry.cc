@@ -1,0 +1,142 @@
+#include "store/registry.h"
+
+#include <map>
+#include <mutex>
+#include <thread>
+#include <tuple>
+
+#include "os/os.h"
+
+namespace faultless::store {
+namespace {
+
+struct Entry {
+  std::mutex mutex;  // held while the file is opened or closed
+  std::weak_ptr<Engine> engine;
+  int users = 0;
+};
+
+using Key = std::tuple<uint64_t, uint64_t, bool>;  // device, inode, read-only
+
+struct Registry {
+  std::mutex mutex;
+  std::map<Key, std::shared_ptr<Entry>> entries;
+  std::map<const Engine*, Key> keys;
+};
+
+Registry& TheRegistry() {
+  static Registry* const registry = new Registry;
+  return *registry;
+}
+
+Status OpenOrCreate(const OpenOptions& options, int* fd) {
+  const os::Access access = options.read_only ? os::Access::kReadOnly : os::Access::kReadWrite;
+  constexpr int kAttempts = 100;  // somebody may create and destroy the file again and again
+  for (int attempt = 0; attempt < kAttempts; attempt++) {
+    const Status opened = os::OpenFile(options.path.c_str(), access, fd);
+    if (opened.ok()) {
+      if (!options.exclusive) return Code::kOk;
+      os::CloseFile(*fd);
+      return Code::kExists;
+    }
+    if (opened.code() != Code::kNotFound || !options.create || options.read_only) return opened;
+    const Status created = Engine::Create(options);
+    if (created.ok()) return os::OpenFile(options.path.c_str(), access, fd);
+    if (created.code() != Code::kExists || options.exclusive) return created;
+  }
+  return {Code::kBusy, "the file comes and goes"};
+}
+
+}  // namespace
+
+Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine) {
+  if (os::InForkedChild()) return {Code::kUnsupported, "use in a forked child that did not exec"};
+  int fd = -1;
+  FAULTLESS_TRY(OpenOrCreate(options, &fd));
+  os::FileInfo info{};
+  const Status stated = os::StatFile(fd, &info);
+  if (!stated.ok()) {
+    os::CloseFile(fd);
+    return stated;
+  }
+  const Key key{info.device, info.inode, options.read_only};
+  Registry& registry = TheRegistry();
+  std::shared_ptr<Entry> entry;
+  {
+    const std::lock_guard<std::mutex> guard(registry.mutex);
+    auto& place = registry.entries[key];
+    if (!place) place = std::make_shared<Entry>();
+    entry = place;
+  }
+  const std::lock_guard<std::mutex> opening(entry->mutex);
+  if (std::shared_ptr<Engine> open = entry->engine.lock(); open && entry->users > 0) {
+    format::Superblock block;
+    Status status = Engine::ReadSuperblock(fd, &block);
+    os::CloseFile(fd);
+    FAULTLESS_TRY(status);
+    if (options.kept.max_bytes != 0 && options.kept.max_bytes / format::kUnitBytes * format::kUnitBytes != block.max_bytes) {
+      return {Code::kFormat, "the store was created with another maxBytes"};
+    }
+    if (!options.kept.codec.empty() && options.kept.codec != block.codec) {
+      return {Code::kFormat, "the store was created with another encoding"};
+    }
+    if (options.pin) FAULTLESS_TRY(open->Pin());
+    entry->users++;
+    *engine = std::move(open);
+    return Code::kOk;
+  }
+  std::unique_ptr<Engine> opened;
+  FAULTLESS_TRY(Engine::Open(fd, options, &opened));
+  std::shared_ptr<Engine> shared(std::move(opened));
+  entry->engine = shared;
+  entry->users = 1;
+  {
+    const std::lock_guard<std::mutex> guard(registry.mutex);
+    registry.keys[shared.get()] = key;
+  }
+  *engine = std::move(shared);
+  return Code::kOk;
+}
+
+void AbandonEngine(std::shared_ptr<Engine>* engine) {
+  // Letting go may wait (for somebody who opens the same file just now, for a FUSE server at the last close): a thread of its
+  // own does it.
+  std::thread([abandoned = std::move(*engine)]() mutable {
+    Registry& registry = TheRegistry();
+    std::shared_ptr<Entry> entry;
+    {
+      const std::lock_guard<std::mutex> guard(registry.mutex);
+      entry = registry.entries[registry.keys[abandoned.get()]];
+    }
+    const std::lock_guard<std::mutex> closing(entry->mutex);
+    if (--entry->users == 0) {
+      entry->engine.reset();
+      const std::lock_guard<std::mutex> guard(registry.mutex);
+      registry.keys.erase(abandoned.get());
+    }
+    abandoned.reset();
+  }).detach();
+  engine->reset();
+}
+
+Status ReleaseEngine(std::shared_ptr<Engine>* engine) {
+  Registry& registry = TheRegistry();
+  std::shared_ptr<Entry> entry;
+  {
+    const std::lock_guard<std::mutex> guard(registry.mutex);
+    entry = registry.entries[registry.keys[engine->get()]];
+  }
+  const std::lock_guard<std::mutex> closing(entry->mutex);
+  const Engine* const closed = engine->get();
+  Status status;
+  if (--entry->users == 0) {
+    status = (*engine)->Close();
+    entry->engine.reset();
+    const std::lock_guard<std::mutex> guard(registry.mutex);
+    registry.keys.erase(closed);
+  }
+  engine->reset();
+  return status;
+}
+
+}  // namespace faultless::store

@@ -1,0 +1,128 @@
+#include "store/store.h"
+
+#include <algorithm>
+
+#include "format/superblock.h"
+#include "os/os.h"
+#include "store/cleaner.h"
+#include "store/engine.h"
+#include "store/flush.h"
+#include "store/reader.h"
+#include "store/registry.h"
+#include "store/scan.h"
+#include "store/writer.h"
+
+namespace faultless::store {
+
+Store::Store(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}
+
+Store::~Store() {
+  if (engine_) AbandonEngine(&engine_);
+}
+
+Status Store::Open(const OpenOptions& options, std::shared_ptr<Store>* store) {
+  std::shared_ptr<Engine> engine;
+  FAULTLESS_TRY(AcquireEngine(options, &engine));
+  store->reset(new Store(std::move(engine)));
+  return Code::kOk;
+}
+
+Status Store::Destroy(const std::string& path) {
+  int fd = -1;
+  FAULTLESS_TRY(os::OpenFile(path.c_str(), os::Access::kReadOnly, &fd));
+  format::Superblock block;
+  const Status ours = Engine::ReadSuperblock(fd, &block);
+  os::CloseFile(fd);
+  // A damaged store is a store all the same.
+  if (!ours.ok() && ours.code() != Code::kCorrupt) return ours;
+  FAULTLESS_TRY(os::Unlink(path.c_str()));
+  return os::SyncDirectoryOf(path.c_str());
+}
+
+Status Store::Close() { return ReleaseEngine(&engine_); }
+
+Status Store::Get(Bytes key, ValueSink* sink, ReadMode mode) { return ReadKey(engine_->context(), key, sink, mode); }
+
+Status Store::Has(Bytes key, ReadMode mode) { return ReadKey(engine_->context(), key, nullptr, mode); }
+
+Status Store::GetMany(std::span<const Bytes> keys, std::span<ValueSink* const> sinks, std::span<Code> results) {
+  return ReadKeys(engine_->context(), keys, sinks, results);
+}
+
+void Store::Advise(Bytes key) { AdviseKey(engine_->context(), key); }
+
+Status Store::Set(Bytes key, Bytes value, const WriteOptions& options) {
+  const Status status = SetRecord(engine_->context(), key, value, options);
+  engine_->ExtendPin();
+  return status;
+}
+
+Status Store::Delete(Bytes key, bool* existed) { return DeleteRecord(engine_->context(), key, existed); }
+
+Status Store::Clear(uint32_t* next_shard) {
+  for (; *next_shard < engine_->context().shards(); ++*next_shard) {
+    FAULTLESS_TRY(ClearShard(engine_->context(), *next_shard));
+  }
+  return Code::kOk;
+}
+
+Status Store::Scan(ScanCursor* cursor, Bytes prefix, bool want_values, uint64_t max_bytes, ScanSink* sink) {
+  return ScanStep(engine_->context(), cursor, prefix, want_values, max_bytes, sink);
+}
+
+Status Store::Flush() { return store::Flush(engine_->context()); }
+
+Status Store::Residency(double* share) {
+  const Context& context = engine_->context();
+  const uint64_t bytes = context.PublishedUnits() * format::kUnitBytes;
+  uint64_t pages;
+  FAULTLESS_TRY(context.storage->CountResident(0, bytes, &pages));
+  *share = static_cast<double>(pages * os::PageSize()) / static_cast<double>(bytes);
+  return Code::kOk;
+}
+
+uint64_t Store::Size() const {
+  const Context& context = engine_->context();
+  uint64_t keys = 0;
+  for (uint32_t i = 0; i < context.shards(); i++) keys += context.shard(i).keys.load(std::memory_order_relaxed);
+  return keys;
+}
+
+Stats Store::GetStats() const {
+  const Context& context = engine_->context();
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  Stats stats{};
+  uint64_t places = 0;
+  for (uint32_t i = 0; i < context.shards(); i++) {
+    const format::ShardControl& shard = context.shard(i);
+    stats.keys += shard.keys.load(kRelaxed);
+    stats.live_bytes += shard.live_bytes.load(kRelaxed) + shard.value_bytes.load(kRelaxed);
+    stats.garbage_bytes += GarbageBytes(context, i);
+    places += shard.entry_places.load(kRelaxed);
+  }
+  stats.garbage_bytes += context.allocator().limbo_units.load(kRelaxed) * format::kUnitBytes;
+  stats.file_bytes = context.PublishedUnits() * format::kUnitBytes;
+  stats.free_bytes = context.allocator().free_units.load(kRelaxed) * format::kUnitBytes;
+  stats.max_bytes = context.superblock.max_bytes;
+  stats.shards = context.shards();
+  stats.buckets = places / format::kEntriesPerLine;
+  // Were all of it index: what a segment of 256 buckets takes is 16 KiB.
+  stats.max_buckets = context.superblock.max_bytes / format::kPieceBytes * format::kLinesPerSegment;
+  stats.load_factor = places == 0 ? 0 : static_cast<double>(stats.keys) / static_cast<double>(places);
+  stats.max_load_factor = 1;
+  const uint64_t control = format::ControlEnd(context.shards()) - format::kControlOffset;
+  const uint64_t pinned = context.pinned_units.load(kRelaxed) * format::kUnitBytes;
+  stats.locked_bytes = std::max(pinned, context.control_locked ? control : 0);
+  stats.fast_path = context.FastPath();
+  if (!stats.fast_path) {
+    stats.fast_path_reason = context.control_locked ? "the system does not tell this process what is in memory"
+                                                    : "the control region could not be locked into memory (RLIMIT_MEMLOCK)";
+  }
+  return stats;
+}
+
+bool Store::read_only() const { return engine_->context().read_only; }
+
+std::string Store::codec() const { return engine_->context().superblock.codec; }
+
+}  // namespace faultless::store

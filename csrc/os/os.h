@@ -87,7 +87,9 @@ Status SetFileSize(int fd, uint64_t size_bytes);
 /**
  * May wait. Makes the file at least offset + length long with blocks reserved for all of that range, so that no later
  * store to a mapping of it can fail for space: kNoSpace, with the file's length as it was before. Where the filesystem
- * cannot reserve, zeros are written to the part that lies past the old end. */
+ * cannot reserve, zeros are written to the part that lies past the old end. Callers let one grow the file at a time: a
+ * failure sets the length back to what it was at the call.
+ */
 Status ReserveSpace(int fd, uint64_t offset, uint64_t length);
 /** May wait. Gives the blocks of the range back; it reads as zeros. kUnsupported where the system cannot. */
 Status PunchHole(int fd, uint64_t offset, uint64_t length);
@@ -119,11 +121,15 @@ enum class Advice : uint8_t { kNormal, kSequential, kRandom, kWillNeed, kDontNee
  * memory (fd < 0: only the former). On a private one (shared = false) stores are kept: only the latter is done.
  *  kWillNeed starts reading in without waiting for it (though it may wait where the device's queue is full). */
 Status Advise(int fd, uint64_t file_offset, std::byte* address, uint64_t length, Advice advice, bool shared = true);
-/** May wait. Faults the pages in, readable; never raises a signal: kIo where a page cannot be had. */
+/**
+ * May wait. Faults the pages in, readable; never raises a signal: kIo where a page cannot be had. Systems without a
+ * call for it (Linux before 5.14) touch the pages: registered mappings only, else kUnsupported, and a page that cannot
+ * be had becomes a substitute. The same goes for PopulateWrite.
+ */
 Status PopulateRead(std::byte* address, uint64_t length);
 /** May wait. Faults the pages in, writable (allocating, upgrading read-only entries); never raises a signal. */
 Status PopulateWrite(std::byte* address, uint64_t length);
-/** May wait (reads the pages in). kMemlock where the limit refuses. */
+/** May wait (reads the pages in). kMemlock where the limit refuses; kIo where a page cannot be had. */
 Status LockPages(std::byte* address, uint64_t length);
 Status UnlockPages(std::byte* address, uint64_t length);
 /** RLIMIT_MEMLOCK of this process, bytes; UINT64_MAX where it may lock without limit. */
@@ -159,15 +165,17 @@ void UnregisterMapping(MappingId id);
 /** How many faults this thread has met so far, in all mappings. An operation compares before and after.
  * Async-signal-safe storage; never waits. */
 uint64_t ThreadFaultCount();
-/** Whether any page of the mapping is now a private substitute: one relaxed load, for the common case. */
+/** Whether any page of the mapping is now a private substitute: one load (acquire), for the common case. Ask after
+ *  reading the bytes that are to be believed: who has read a substitute's bytes finds it noted until it is restored. */
 bool HasSubstitutes(MappingId id);
-/** Whether a page of [address, address + length) is now a private substitute. */
+/** Whether a page of [address, address + length) is now a private substitute. Lock-free; at worst a search of
+ *  kMaxSubstitutes words. */
 bool IsSubstituted(MappingId id, const std::byte* address, uint64_t length);
 /**
  * May wait. Tries to read each substituted page's bytes from the file; where that works the file's page is mapped back
  * and the substitute (with all that was stored to it) is gone. Pages past the end of file stay. Returns how many are
- * left. More than kMaxSubstitutes substituted pages in one mapping make the whole mapping count as substituted for
- * good.
+ * left (0: none). More than kMaxSubstitutes substituted pages in one mapping make the whole mapping count as
+ * substituted for good.
  */
 constexpr size_t kMaxSubstitutes = 4096;
 size_t RestoreSubstitutes(MappingId id);

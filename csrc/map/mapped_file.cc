@@ -115,6 +115,7 @@ Status MappedFile::MapWindow(const MapOptions& options) {
   const uint64_t size = options.length.value_or(file_size - offset_);
   if (size > file_size - offset_) return Status(Code::kOutOfRange, "the window reaches past the end of the file");
   residency_is_truthful_ = os::ResidencyIsTruthful(fd_);
+  const std::lock_guard turn(turnstile_);
   const std::lock_guard lock(mutex_);
   FAULTLESS_TRY(MapWithRoom(size, &base_, &mapped_length_, &mapping_));
   size_.store(size, std::memory_order_relaxed);
@@ -144,6 +145,7 @@ Status MappedFile::MapWithRoom(uint64_t size, std::byte** base, uint64_t* length
 }
 
 void MappedFile::Close() {
+  const std::lock_guard turn(turnstile_);
   const std::lock_guard lock(mutex_);
   if (base_ != nullptr) {
     os::UnregisterMapping(mapping_);
@@ -155,6 +157,11 @@ void MappedFile::Close() {
 }
 
 // ───────────────────────────────────────────────────────────── touching mapped bytes
+
+std::shared_lock<std::shared_mutex> MappedFile::UseMapping() {
+  const std::lock_guard turn(turnstile_);
+  return std::shared_lock(mutex_);
+}
 
 bool MappedFile::Substituted(uint64_t position, uint64_t length) const {
   return os::HasSubstitutes(mapping_) && os::IsSubstituted(mapping_, AddressOf(position), length);
@@ -168,6 +175,7 @@ uint64_t MappedFile::ClipLocked(uint64_t position, uint64_t length) const {
 uint64_t MappedFile::Clip(uint64_t position, uint64_t length) const { return ClipLocked(position, length); }
 
 Status MappedFile::RestorePages() {
+  const std::lock_guard turn(turnstile_);
   const std::lock_guard lock(mutex_);
   if (base_ == nullptr) return Code::kClosed;
   os::RestoreSubstitutes(mapping_);
@@ -182,7 +190,7 @@ Status MappedFile::FileReaches(uint64_t end) {
 }
 
 Status MappedFile::SpaceFor(uint64_t position, uint64_t length) {
-  const std::shared_lock lock(mutex_);
+  const std::shared_lock lock = UseMapping();
   if (base_ == nullptr) return Code::kClosed;
   if (!shared_ || !FileReaches(position + length).ok()) return {};
   const Status status = os::ReserveSpace(fd_, offset_ + position, length);
@@ -197,7 +205,7 @@ Status MappedFile::Touch(uint64_t position, uint64_t length, bool store, Use use
     const uint64_t piece = std::min(kPieceBytes, length - done);
     bool sound = false;
     {
-      const std::shared_lock lock(mutex_);
+      const std::shared_lock lock = UseMapping();
       if (base_ == nullptr) return Code::kClosed;
       // It may have shrunk since the caller looked.
       if (ClipLocked(position + done, piece) < piece) return Status(Code::kOutOfRange, "past the end of the map");
@@ -222,7 +230,7 @@ Status MappedFile::Touch(uint64_t position, uint64_t length, bool store, Use use
 Status MappedFile::Read(std::span<ReadRange> ranges) {
   uint64_t end = 0;
   {
-    const std::shared_lock lock(mutex_);
+    const std::shared_lock lock = UseMapping();
     if (base_ == nullptr) return Code::kClosed;
     for (ReadRange& range : ranges) {
       range.length = ClipLocked(range.position, range.length);
@@ -241,7 +249,7 @@ Status MappedFile::Read(std::span<ReadRange> ranges) {
                         }));
   }
   if (end == 0) return {};
-  const std::shared_lock lock(mutex_);
+  const std::shared_lock lock = UseMapping();
   if (base_ == nullptr) return Code::kClosed;
   return FileReaches(end);
 }
@@ -250,7 +258,7 @@ Status MappedFile::Write(std::span<const WritePart> parts) {
   if (read_only_) return Code::kReadOnly;
   uint64_t end = 0;
   {
-    const std::shared_lock lock(mutex_);
+    const std::shared_lock lock = UseMapping();
     if (base_ == nullptr) return Code::kClosed;
     for (const WritePart& part : parts) {
       // Also where there is nothing to write: a position past the end is a mistake all the same.
@@ -267,12 +275,13 @@ Status MappedFile::Write(std::span<const WritePart> parts) {
         }));
   }
   if (end == 0) return {};
-  const std::shared_lock lock(mutex_);
+  const std::shared_lock lock = UseMapping();
   if (base_ == nullptr) return Code::kClosed;
   return FileReaches(end);
 }
 
 Status MappedFile::TryRead(ReadRange* range) {
+  // Past the turnstile: one thread that never waits keeps nobody out.
   // Somebody resizes, closes or puts pages back: waiting for it might be waiting for a device.
   const std::shared_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return Code::kCold;
@@ -325,6 +334,7 @@ Status MappedFile::Resize(uint64_t size) {
   if (!shared_) return Status(Code::kUnsupported, "a private map does not change its file");
   if (fixed_length_) return Status(Code::kUnsupported, "a window of a fixed length does not change its file's size");
   if (size > kMaxFileBytes - offset_) return Status(Code::kOutOfRange, "larger than a file may be");
+  const std::lock_guard turn(turnstile_);
   const std::lock_guard lock(mutex_);
   if (base_ == nullptr) return Code::kClosed;
   os::FileInfo info;
@@ -371,7 +381,7 @@ Status MappedFile::MoveMapping(uint64_t size) {
 Status MappedFile::Flush(uint64_t position, uint64_t length) {
   if (!shared_ || read_only_) return {};
   {
-    const std::shared_lock lock(mutex_);
+    const std::shared_lock lock = UseMapping();
     if (base_ == nullptr) return Code::kClosed;
     length = ClipLocked(position, length);
     if (length > 0) {
@@ -394,7 +404,7 @@ Status MappedFile::Flush(uint64_t position, uint64_t length) {
 }
 
 Status MappedFile::Advise(os::Advice advice, uint64_t position, uint64_t length) {
-  const std::shared_lock lock(mutex_);
+  const std::shared_lock lock = UseMapping();
   if (base_ == nullptr) return Code::kClosed;
   length = ClipLocked(position, length);
   if (length == 0) return {};
@@ -402,7 +412,7 @@ Status MappedFile::Advise(os::Advice advice, uint64_t position, uint64_t length)
 }
 
 Status MappedFile::Residency(uint64_t position, uint64_t length, double* share) {
-  const std::shared_lock lock(mutex_);
+  const std::shared_lock lock = UseMapping();
   if (base_ == nullptr) return Code::kClosed;
   if (!residency_is_truthful_) {
     return Status(Code::kUnsupported, "the system does not tell about files that are neither owned nor writable");
@@ -427,7 +437,7 @@ Status MappedFile::Residency(uint64_t position, uint64_t length, double* share) 
 }
 
 Status MappedFile::Lock(uint64_t position, uint64_t length) {
-  const std::shared_lock lock(mutex_);
+  const std::shared_lock lock = UseMapping();
   if (base_ == nullptr) return Code::kClosed;
   length = ClipLocked(position, length);
   if (length == 0) return {};
@@ -441,7 +451,7 @@ Status MappedFile::Lock(uint64_t position, uint64_t length) {
 }
 
 Status MappedFile::Unlock(uint64_t position, uint64_t length) {
-  const std::shared_lock lock(mutex_);
+  const std::shared_lock lock = UseMapping();
   if (base_ == nullptr) return Code::kClosed;
   length = ClipLocked(position, length);
   if (length == 0) return {};

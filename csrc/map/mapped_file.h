@@ -150,7 +150,12 @@ class MappedFile {
       unsynced_path_;  // of a file this map created, until its directory entry is durable; guarded by flush_mutex_
   std::mutex flush_mutex_;
 
-  mutable std::shared_mutex mutex_;
+  /** mutex_, shared, behind whoever waits to hold it exclusively: a steady stream of readers must not keep that one
+   * out. */
+  std::shared_lock<std::shared_mutex> UseMapping();
+
+  std::mutex turnstile_;  // held on the way to mutex_, and together with it by those who hold it exclusively
+  std::shared_mutex mutex_;
   // Written under mutex_ held exclusively.
   std::byte* base_ = nullptr;  // nullptr: closed
   uint64_t mapped_length_ = 0;

@@ -112,7 +112,7 @@ Status Grow(const Context& context, uint32_t size_class) {
   }
   const uint64_t needed_end = FirstPlace(context, begin, size_class) + UnitsOf(size_class);
   if (needed_end > context.max_units()) return {Code::kStoreFull, "the store has reached maxBytes"};
-  uint64_t end = std::min(std::max(needed_end, begin + std::min(begin / 8, kMaxGrowthUnits)), context.max_units());
+  uint64_t end = std::min(std::max(needed_end, begin + std::min(begin / 16, kMaxGrowthUnits)), context.max_units());
   Status status = context.storage->Reserve(begin * format::kUnitBytes, (end - begin) * format::kUnitBytes);
   if (status.code() == Code::kNoSpace && end > needed_end) {
     end = needed_end;

@@ -78,7 +78,7 @@ bool NeedsCleaning(const Context& context, uint32_t shard_index) {
   if (shard.tail_unit.load(kRelaxed) == shard.head_unit.load(kRelaxed)) return false;
   if (shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed)) return true;
   const uint64_t live = shard.live_bytes.load(kRelaxed);
-  return GarbageBytes(context, shard_index) > live - live / 8 + format::kUnitBytes;
+  return GarbageBytes(context, shard_index) > live / 4 * 3 + format::kUnitBytes / 2;
 }
 
 Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget, uint32_t* left_extents) {

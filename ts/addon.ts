@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type { ByteResults } from './byte-results.js';
+import type { StoreAddon } from './store/native.js';
 
 /** An open map of the native part: opaque. Closed by mapClose, or some time after it is collected. */
 export interface MapHandle {
@@ -40,7 +41,7 @@ export interface QueueStats {
  * What csrc/binding/ exports to JavaScript. It checks no more than that nothing crashes: ranges and types are checked
  * before. What it throws or rejects with is made an error by errors.ts.
  */
-export interface Addon {
+export interface Addon extends StoreAddon {
   readonly version: string;
 
   lastJobId(): number;

@@ -1,11 +1,17 @@
 import { addon } from './addon.js';
 
+export type { QueueStats } from './addon.js';
+export type { Codec } from './codec/codec.js';
 export { COLD, type Cold } from './cold.js';
 export { type ErrorCode, FaultlessError } from './errors.js';
 export type { Location } from './location.js';
 export { type Advice, type MapOptions, MappedFile } from './mapped-file.js';
 export type { MapReadStreamOptions, MapWriteStreamOptions } from './mapped-file-streams.js';
 export type { OpenFlags, ReadOptions } from './options.js';
+export type { Key } from './store/key.js';
+export { Store, type StoreStats } from './store/store.js';
+export type { IterateOptions, StoreOptions, WriteOptions } from './store/store-options.js';
+export type { Value } from './codec/value.js';
 
 /** The version of the native part. */
 export const version: string = addon.version;

@@ -25,7 +25,7 @@ bool IsBeforeClear(const ShardControl& shard) {
 /** The index entry that refers to this very record, or kAbsent: the record is dead. */
 Status FindEntryOf(const Context& context, uint32_t shard_index, uint64_t hash, uint64_t position, IndexHit* hit) {
   const auto need = [](uint64_t, uint64_t) -> Status { return Code::kOk; };
-  return Probe(context, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), need,
+  return Probe({context}, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), need,
                [&](const IndexHit& found) -> Status {
                  if (found.position != position) return Code::kAbsent;
                  *hit = found;

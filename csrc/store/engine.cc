@@ -176,8 +176,12 @@ Status Engine::Begin(const OpenOptions& options) {
   FAULTLESS_TRY(format::ChooseSuperblock(blocks[0], blocks[1], &context_.superblock));
   auto& header = context_.header();
   const bool clean = context_.superblock.state == static_cast<uint32_t>(FileState::kClean);
+  const uint64_t published_bytes = context_.allocator().published_units.load(std::memory_order_acquire) * format::kUnitBytes;
+  if (clean && header.magic.load(std::memory_order_acquire) == format::kControlMagic && published_bytes > file_bytes) {
+    return Status::Corrupt("the file is shorter than it was when it was closed", file_bytes);
+  }
   bool sound = header.magic.load(std::memory_order_acquire) == format::kControlMagic &&
-               context_.allocator().published_units.load(std::memory_order_acquire) * format::kUnitBytes <= file_bytes;
+               published_bytes <= file_bytes;
   if (!clean) {
     sound = sound && header.ready.load(std::memory_order_acquire) == static_cast<uint32_t>(format::ReadyState::kReady) &&
             MemorySurvived(context_.superblock) &&

@@ -50,8 +50,12 @@ Status FlushLocked(Context& context) {
 Status Flush(Context& context) {
   if (context.read_only || !context.storage->durable()) return Code::kOk;
   auto& lock = context.allocator().flush_lock;
-  FAULTLESS_TRY(TryAcquireWord(context, &lock));
-  const Status status = FlushLocked(context);
+  // Whoever holds it waits for the same device: so does this one, however long that takes.
+  Status status = Code::kWouldBlock;
+  bool took_over;
+  while (status.code() == Code::kWouldBlock) status = AcquireWord(context, &lock, &took_over);
+  FAULTLESS_TRY(status);
+  status = FlushLocked(context);
   ReleaseWord(&lock);
   return status;
 }
@@ -65,7 +69,11 @@ void FlushWhereLimboIsLarge(Context& context) {
     live += shard.live_bytes.load(std::memory_order_relaxed) + shard.value_bytes.load(std::memory_order_relaxed);
   }
   // A failure poisons the next flush that somebody waits for; nobody waits for this one.
-  if (limbo * format::kUnitBytes > live / 8) static_cast<void>(Flush(context));
+  if (limbo * format::kUnitBytes <= live / 8) return;
+  auto& lock = context.allocator().flush_lock;
+  if (!TryAcquireWord(context, &lock).ok()) return;
+  static_cast<void>(FlushLocked(context));
+  ReleaseWord(&lock);
 }
 
 }  // namespace faultless::store

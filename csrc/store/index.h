@@ -43,10 +43,10 @@ bool SegmentOf(const Context& context, uint64_t word, uint32_t depth, uint64_t* 
  * Status; `match(hit)` answers kOk to stop there, kAbsent to go on, anything else to fail. kAbsent at the end.
  */
 template <typename Need, typename Match>
-Status Probe(const Context& context, const format::ShardControl& shard, uint32_t tag, uint64_t fingerprint,
-             const Need& need, const Match& match) {
-  constexpr auto kAcquire = std::memory_order_acquire;
-  const uint64_t directory_word = shard.directory.load(kAcquire);
+Status Probe(const Memory& memory, const format::ShardControl& shard, uint32_t tag, uint64_t fingerprint, const Need& need,
+             const Match& match) {
+  const Context& context = memory.context;
+  const uint64_t directory_word = memory.Load(context.OffsetOf(&shard.directory));
   if (directory_word == 0) return Code::kAbsent;
   SegmentRoute route;
   if (!RouteOf(context, directory_word, tag, &route)) {
@@ -55,22 +55,23 @@ Status Probe(const Context& context, const format::ShardControl& shard, uint32_t
   FAULTLESS_TRY(need(route.word, sizeof(uint64_t)));
   uint64_t segment;
   uint32_t local_depth;
-  if (!SegmentOf(context, context.WordAt(route.word).load(kAcquire), route.depth, &segment, &local_depth)) {
+  if (!SegmentOf(context, memory.Load(route.word), route.depth, &segment, &local_depth)) {
     return Status::Corrupt("a directory entry points nowhere", route.word);
   }
   const uint32_t home = format::LineOf(tag);
   for (uint32_t step = 0; step < format::kMaxProbeLines; step++) {
     const uint64_t offset = segment + (home + step) % format::kLinesPerSegment * sizeof(format::IndexLine);
     FAULTLESS_TRY(need(offset, sizeof(format::IndexLine)));
-    const auto& line = *reinterpret_cast<const format::IndexLine*>(context.base + offset);
+    const uint64_t halves[3] = {memory.Load(offset), memory.Load(offset + 8), memory.Load(offset + 16)};
     for (uint32_t entry = 0; entry < format::kEntriesPerLine; entry++) {
-      if (TagInLine(line, entry, kAcquire) != tag) continue;
-      const uint64_t place = PlaceInLine(line, entry).load(kAcquire);
+      const uint32_t half = entry + 1;  // the overflow count is half 0
+      if (static_cast<uint32_t>(halves[half / 2] >> (half % 2 * 32)) != tag) continue;
+      const uint64_t place = memory.Load(offset + (3 + entry) * 8);
       if (place == 0 || format::FingerprintOfPlace(place) != fingerprint) continue;
       const Status status = match(IndexHit{offset, segment, entry, step, format::PositionOf(place)});
       if (status.code() != Code::kAbsent) return status;
     }
-    if (static_cast<uint32_t>(line.words[0].load(kAcquire)) == 0) break;
+    if (static_cast<uint32_t>(halves[0]) == 0) break;
   }
   return Code::kAbsent;
 }

@@ -93,14 +93,15 @@ bool IsExpired(const RecordView& record) {
 
 /** One attempt at reading; nothing validated. `accept(record, position)`: kOk to stop, kAbsent to look on. */
 template <typename Accept>
-Status Attempt(const Context& context, uint32_t shard_index, uint32_t tag, uint64_t fingerprint, ReadMode mode,
+Status Attempt(const Memory& memory, uint32_t shard_index, uint32_t tag, uint64_t fingerprint, ReadMode mode,
                Touched* touched, const Accept& accept) {
+  const Context& context = memory.context;
   const auto need = [&](uint64_t offset, uint64_t size) -> Status {
     if (mode == ReadMode::kResidentOnly && !context.IsKnownResident(offset, size)) return Code::kCold;
     touched->Add(offset, size);
     return Code::kOk;
   };
-  return Probe(context, context.shard(shard_index), tag, fingerprint, need, [&](const IndexHit& hit) -> Status {
+  return Probe(memory, context.shard(shard_index), tag, fingerprint, need, [&](const IndexHit& hit) -> Status {
     if (!context.Contains(hit.position, sizeof(format::RecordHeader))) {
       return Status::Corrupt("an index entry points outside the file", hit.line);
     }
@@ -121,16 +122,31 @@ Status Attempt(const Context& context, uint32_t shard_index, uint32_t tag, uint6
   });
 }
 
-/** Settles a shard whose versions stay odd: by the lock, which takes over from the dead. */
-Status SettleShard(const Context& context, uint32_t shard_index) {
-  if (context.read_only) return Code::kWouldBlock;
-  const ShardLock lock(context, shard_index);
-  return lock.status();
+/**
+ * For a read that met odd versions: waits a moment for their writer; then settles the shard by its lock, which takes over from the
+ * dead. Who may not write reads through the dead writer's intent instead, in *overlay: then *through is set, and the
+ * versions stay as they are until somebody takes over.
+ */
+Status WaitForWriter(const Context& context, uint32_t shard_index, Versions* versions, Overlay* overlay,
+                     const Overlay** through) {
+  for (int spin = 0; spin < kSpinsOnOdd; spin++) {
+    Pause();
+    if (versions->Begin()) return Code::kOk;
+  }
+  if (!context.read_only) {
+    const ShardLock lock(context, shard_index);
+    return lock.status();
+  }
+  if (overlay->Capture(context, shard_index)) {
+    *through = overlay;
+    return Code::kOk;
+  }
+  return versions->Begin() ? Code::kOk : Code::kWouldBlock;
 }
 
 /**
- * Runs `attempt` until the versions say that it saw one moment. attempt() answers as Attempt; its failures count only where the
- * versions held meanwhile: what a reader meets in the middle of a change may look like anything.
+ * Runs `body` until the versions say that it saw one moment. body(memory, touched) answers as Attempt; its failures count only where
+ * the versions held meanwhile: what a reader meets in the middle of a change may look like anything.
  */
 template <typename Body>
 Status Validated(const Context& context, uint32_t shard_index, uint32_t slot, ReadMode mode, const Body& body) {
@@ -138,18 +154,15 @@ Status Validated(const Context& context, uint32_t shard_index, uint32_t slot, Re
   const int attempts = mode == ReadMode::kResidentOnly ? kResidentAttempts : kLockFreeAttempts;
   bool restored = false;
   for (int i = 0; i < attempts; i++) {
-    bool even = versions.Begin();
-    for (int spin = 0; !even && mode == ReadMode::kMayFault && spin < kSpinsOnOdd; spin++) {
-      Pause();
-      even = versions.Begin();
-    }
-    if (!even) {
+    Overlay overlay;
+    const Overlay* through = nullptr;
+    if (!versions.Begin()) {
       if (mode == ReadMode::kResidentOnly) return Code::kCold;
-      FAULTLESS_TRY(SettleShard(context, shard_index));
-      continue;
+      FAULTLESS_TRY(WaitForWriter(context, shard_index, &versions, &overlay, &through));
+      if (!versions.Begin() && through == nullptr) continue;
     }
     Touched touched(context);
-    const Status status = body(&touched);
+    const Status status = body(Memory{context, through}, &touched);
     if (!versions.StillHold()) continue;
     const Status intact = touched.Check();
     if (intact.ok()) return status;
@@ -164,15 +177,15 @@ Status Validated(const Context& context, uint32_t shard_index, uint32_t slot, Re
   const ShardLock lock(context, shard_index);
   FAULTLESS_TRY(lock.status());
   Touched touched(context);
-  const Status status = body(&touched);
+  const Status status = body(Memory{context}, &touched);
   FAULTLESS_TRY(touched.Check());
   return status;
 }
 
 /** Reads the key's value into the sink; not validated. */
-Status AttemptKey(const Context& context, uint32_t shard_index, uint64_t hash, Bytes key, ValueSink* sink, ReadMode mode,
+Status AttemptKey(const Memory& memory, uint32_t shard_index, uint64_t hash, Bytes key, ValueSink* sink, ReadMode mode,
                   Touched* touched) {
-  return Attempt(context, shard_index, format::TagOf(hash), format::FingerprintOf(hash), mode, touched,
+  return Attempt(memory, shard_index, format::TagOf(hash), format::FingerprintOf(hash), mode, touched,
                  [&](const RecordView& record, uint64_t position) -> Status {
                    if (record.key.size() != key.size() || std::memcmp(record.key.data(), key.data(), key.size()) != 0) {
                      return Code::kAbsent;
@@ -186,7 +199,7 @@ Status AttemptKey(const Context& context, uint32_t shard_index, uint64_t hash, B
                      for (const format::RunReference& run : record.runs) {
                        touched->Add(uint64_t{run.unit} * format::kUnitBytes, RunBytes(run.size_class));
                      }
-                     FAULTLESS_TRY(ReadRuns(context, record, position, target));
+                     FAULTLESS_TRY(ReadRuns(memory.context, record, position, target));
                    }
                    if (!record.value.empty()) {
                      std::memcpy(target + record.large.run_bytes, record.value.data(), record.value.size());
@@ -212,8 +225,8 @@ Status ReadKey(const Context& context, Bytes key, ValueSink* sink, ReadMode mode
   const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
   const uint32_t shard_index = context.ShardOfHash(hash);
   return AbsentWhereExpired(
-      Validated(context, shard_index, context.SlotOfHash(hash), mode, [&](Touched* touched) -> Status {
-        return AttemptKey(context, shard_index, hash, key, sink, mode, touched);
+      Validated(context, shard_index, context.SlotOfHash(hash), mode, [&](const Memory& memory, Touched* touched) -> Status {
+        return AttemptKey(memory, shard_index, hash, key, sink, mode, touched);
       }));
 }
 
@@ -231,11 +244,11 @@ Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<V
     const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
     reads.push_back({hash, Versions(context, context.ShardOfHash(hash), context.SlotOfHash(hash)), false});
   }
-  const auto read_one = [&](size_t i) -> Status {
+  const auto read_one = [&](size_t i, const Overlay* through) -> Status {
     const uint32_t shard_index = context.ShardOfHash(reads[i].hash);
     Touched touched(context);
     const Status status = AbsentWhereExpired(
-        AttemptKey(context, shard_index, reads[i].hash, keys[i], sinks[i], ReadMode::kMayFault, &touched));
+        AttemptKey({context, through}, shard_index, reads[i].hash, keys[i], sinks[i], ReadMode::kMayFault, &touched));
     FAULTLESS_TRY(touched.Check());
     if (!status.ok() && status.code() != Code::kAbsent) return status;
     results[i] = status.code();
@@ -246,14 +259,13 @@ Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<V
       Read& read = reads[i];
       for (int attempt = 0; !read.done; attempt++) {
         if (attempt == kLockFreeAttempts) return Code::kWouldBlock;
+        Overlay overlay;
+        const Overlay* through = nullptr;
         if (!read.versions.Begin()) {
-          for (int spin = 0; spin < kSpinsOnOdd && !read.versions.Begin(); spin++) Pause();
-          if (!read.versions.Begin()) {
-            FAULTLESS_TRY(SettleShard(context, context.ShardOfHash(read.hash)));
-            continue;
-          }
+          FAULTLESS_TRY(WaitForWriter(context, context.ShardOfHash(read.hash), &read.versions, &overlay, &through));
+          if (!read.versions.Begin() && through == nullptr) continue;
         }
-        const Status status = read_one(i);
+        const Status status = read_one(i, through);
         if (!read.versions.StillHold()) continue;
         if (status.code() == Code::kIo && attempt == 0) {
           context.storage->Restore();
@@ -280,7 +292,7 @@ Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<V
     locks.push_back(std::make_unique<ShardLock>(context, i));
     FAULTLESS_TRY(locks.back()->status());
   }
-  for (size_t i = 0; i < keys.size(); i++) FAULTLESS_TRY(read_one(i));
+  for (size_t i = 0; i < keys.size(); i++) FAULTLESS_TRY(read_one(i, nullptr));
   return Code::kOk;
 }
 
@@ -292,7 +304,7 @@ void AdviseKey(const Context& context, Bytes key) {
     context.storage->WillNeed(offset, size);
     return Code::kCold;
   };
-  const Status status = Probe(context, context.shard(context.ShardOfHash(hash)), format::TagOf(hash),
+  const Status status = Probe({context}, context.shard(context.ShardOfHash(hash)), format::TagOf(hash),
                               format::FingerprintOf(hash), need, [&](const IndexHit& hit) -> Status {
                                 const uint64_t bytes = sizeof(format::RecordHeader) + key.size();
                                 if (context.Contains(hit.position, bytes)) static_cast<void>(need(hit.position, bytes));
@@ -306,9 +318,9 @@ Status ReadTag(const Context& context, uint32_t shard_index, uint64_t tag48, boo
   const uint32_t slot = static_cast<uint32_t>(tag48) & context.slot_mask;
   std::vector<uint8_t> run_bytes;
   const Status status =
-      Validated(context, shard_index, slot, ReadMode::kMayFault, [&](Touched* touched) -> Status {
+      Validated(context, shard_index, slot, ReadMode::kMayFault, [&](const Memory& memory, Touched* touched) -> Status {
         sink->Restart();
-        return Attempt(context, shard_index, tag, tag48 & 0xFFFF, ReadMode::kMayFault, touched,
+        return Attempt(memory, shard_index, tag, tag48 & 0xFFFF, ReadMode::kMayFault, touched,
                        [&](const RecordView& record, uint64_t position) -> Status {
                          if (IsExpired(record)) return Code::kAbsent;
                          run_bytes.clear();
@@ -327,9 +339,9 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
                        uint64_t* next_prefix) {
   const ShardControl& shard = context.shard(shard_index);
   alignas(64) uint64_t words[format::kPieceBytes / 8];
-  const auto copy = [&]() -> Status {
+  const auto copy = [&](const Memory& memory) -> Status {
     *next_prefix = uint64_t{1} << format::kDirectoryBits;
-    const uint64_t directory = shard.directory.load(std::memory_order_acquire);
+    const uint64_t directory = memory.Load(context.OffsetOf(&shard.directory));
     if (directory == 0) {
       std::memset(words, 0, sizeof words);
       return Code::kOk;
@@ -340,12 +352,13 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     if (!RouteOf(context, directory, static_cast<uint32_t>(prefix << 8), &route)) {
       return Status::Corrupt("a directory word points nowhere", context.OffsetOf(&shard.directory));
     }
-    if (!SegmentOf(context, context.WordAt(route.word).load(std::memory_order_acquire), route.depth, &segment, &local_depth)) {
+    if (!SegmentOf(context, memory.Load(route.word), route.depth, &segment, &local_depth)) {
       return Status::Corrupt("a directory entry points nowhere", route.word);
     }
     const uint64_t span = uint64_t{1} << (format::kDirectoryBits - local_depth);
     *next_prefix = (prefix & ~(span - 1)) + span;
     CopyFromShared(words, context.base + segment, format::kPieceBytes);
+    for (uint64_t i = 0; memory.overlay != nullptr && i < format::kPieceBytes / 8; i++) words[i] = memory.Load(segment + i * 8);
     Touched touched(context);
     touched.Add(route.word, 8);
     touched.Add(segment, format::kPieceBytes);
@@ -355,11 +368,13 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
   bool taken = false;
   for (int attempt = 0; attempt < kLockFreeAttempts && !taken; attempt++) {
     const uint64_t before = shard.commits.load(std::memory_order_acquire);
-    if (before & 1) {
+    Overlay overlay;
+    const bool overlaid = (before & 1) != 0 && context.read_only && overlay.Capture(context, shard_index);
+    if ((before & 1) != 0 && !overlaid) {
       Pause();
       continue;
     }
-    status = copy();
+    status = copy({context, overlaid ? &overlay : nullptr});
     taken = shard.commits.load(std::memory_order_acquire) == before;
     if (taken && status.code() == Code::kIo && attempt == 0) {
       context.storage->Restore();
@@ -370,7 +385,7 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     if (context.read_only) return Code::kWouldBlock;
     const ShardLock lock(context, shard_index);
     FAULTLESS_TRY(lock.status());
-    status = copy();
+    status = copy({context});
   }
   FAULTLESS_TRY(status);
   for (uint32_t line = 0; line < format::kLinesPerSegment; line++) {

@@ -307,7 +307,7 @@ class Recovery {
 
   Status FindOther(uint32_t shard_index, uint64_t hash, std::span<const uint8_t> key, IndexHit* hit, RecordFacts* facts) {
     const auto need = [](uint64_t, uint64_t) -> Status { return Code::kOk; };
-    return Probe(context_, context_.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), need,
+    return Probe({context_}, context_.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), need,
                  [&](const IndexHit& found) -> Status {
                    const Status status = MatchKey(context_, found.position, key, facts);
                    if (status.ok()) *hit = found;

@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 
+#include "store/lock.h"
+
 namespace faultless::store {
 namespace {
 
@@ -30,6 +32,18 @@ void EndVersion(const Context& context, HalfWord* version) {
 bool IsPlace(const Context& context, uint64_t place, uint64_t words) {
   const uint64_t end = context.PublishedUnits() * format::kUnitBytes;
   return place >= format::kControlOffset && place % 8 == 0 && words <= end / 8 && place <= end - words * 8;
+}
+
+/** Whether a word of the list lies on a page that a fault has replaced: what was stored there is lost. */
+bool AnySubstituted(const Context& context, const Intent& intent, uint64_t count) {
+  if (!context.storage->HasSubstitutes()) return false;
+  for (uint64_t i = 0; i < count; i++) {
+    const uint64_t place = intent.ops[i].place.load(std::memory_order_relaxed);
+    const bool fill = (place & kFillBit) != 0;
+    const uint64_t words = fill ? intent.ops[++i].place.load(std::memory_order_relaxed) >> 3 : 1;
+    if (context.storage->IsSubstituted(place & ~kFillBit, words * 8)) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -75,12 +89,39 @@ void Transaction::Fill(const Word& first, uint64_t value, uint64_t count) {
 }
 
 Status Transaction::Commit() {
-  if (context_.storage->ThreadFaults() != faults_before_) {
+  // A substitute page, whoever met it, may be what was just read, or what the record was written to.
+  if (context_.storage->ThreadFaults() != faults_before_ || context_.storage->HasSubstitutes()) {
     return Status::Io("a page of the file could not be read", context_.OffsetOf(intent_));
   }
   intent_->flags.store(flags_, std::memory_order_relaxed);
   intent_->count.store(count_, std::memory_order_release);
   return ApplyIntent(context_, intent_, shard_, shard_index_);
+}
+
+bool Overlay::Capture(const Context& context, uint32_t shard_index) {
+  changes_.clear();
+  const format::ShardControl& shard = context.shard(shard_index);
+  const uint32_t holder = shard.lock.load(std::memory_order_acquire);
+  if (holder == 0 || !IsHolderDead(context, holder)) return false;
+  const uint64_t count = shard.intent.count.load(std::memory_order_acquire);
+  if (count == 0 || count > format::kIntentOps) return false;
+  for (uint64_t i = 0; i < count; i++) {
+    const uint64_t place = shard.intent.ops[i].place.load(std::memory_order_acquire);
+    Change change{place & ~kFillBit, 1, shard.intent.ops[i].value.load(std::memory_order_acquire)};
+    if ((place & kFillBit) != 0 && ++i < count) change.words = shard.intent.ops[i].place.load(std::memory_order_acquire) >> 3;
+    changes_.push_back(change);
+  }
+  // Where somebody has taken over meanwhile, the list may be another one by now.
+  return shard.lock.load(std::memory_order_acquire) == holder && shard.intent.count.load(std::memory_order_acquire) == count;
+}
+
+bool Overlay::Find(uint64_t offset, uint64_t* value) const {
+  for (const Change& change : changes_) {
+    if (offset < change.offset || (offset - change.offset) / 8 >= change.words) continue;
+    *value = change.value;
+    return true;
+  }
+  return false;
 }
 
 Status ApplyIntent(const Context& context, Intent* intent, format::ShardControl* shard, uint32_t shard_index) {
@@ -123,7 +164,7 @@ Status ApplyIntent(const Context& context, Intent* intent, format::ShardControl*
     Word* const first = &context.WordAt(place & ~kFillBit);
     for (uint64_t j = 0; j < words; j++) first[j].store(value, std::memory_order_release);
   }
-  if (context.storage->ThreadFaults() != faults_before) {
+  if (context.storage->ThreadFaults() != faults_before || AnySubstituted(context, *intent, count)) {
     // What was stored to a substitute page is lost with it. The versions stay odd: nobody believes these words before the
     // intent has been applied to the real page.
     return Status::Io("a page of the file could not be written", context.OffsetOf(intent));

@@ -5,6 +5,8 @@
 // Thread safety: the holder of the lock that the intent belongs to. Readers see odd versions while words change.
 #pragma once
 
+#include <vector>
+
 #include "base/status.h"
 #include "store/context.h"
 
@@ -41,6 +43,37 @@ class Transaction {
   const uint64_t faults_before_;
   uint64_t count_ = 0;
   uint64_t flags_ = 0;
+};
+
+/**
+ * A decided change that its writer did not live to apply, for readers that may not write: they see the words as the change leaves
+ * them. Source: the idea of reading through a log, as SQLite's readers do with its WAL.
+ */
+class Overlay {
+ public:
+  /** False where there is none: the shard's lock is free or its holder lives. */
+  bool Capture(const Context& context, uint32_t shard_index);
+  bool Find(uint64_t offset, uint64_t* value) const;
+
+ private:
+  struct Change {
+    uint64_t offset;
+    uint64_t words;
+    uint64_t value;
+  };
+  std::vector<Change> changes_;
+};
+
+/** Words of the file as a reader sees them. */
+struct Memory {
+  const Context& context;
+  const Overlay* overlay = nullptr;
+
+  uint64_t Load(uint64_t offset) const {
+    uint64_t value;
+    if (overlay != nullptr && overlay->Find(offset, &value)) return value;
+    return context.WordAt(offset).load(std::memory_order_acquire);
+  }
 };
 
 /** Applies a decided intent and clears it. kCorrupt where it names words outside the file. */

@@ -22,12 +22,19 @@ Status Nothing(uint64_t, uint64_t) { return Code::kOk; }
 
 /** The entry of this key, or kAbsent. */
 Status FindKey(const Context& context, uint32_t shard_index, uint64_t hash, Bytes key, IndexHit* hit, RecordFacts* facts) {
-  return Probe(context, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), Nothing,
+  return Probe({context}, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), Nothing,
                [&](const IndexHit& found) -> Status {
                  const Status status = MatchKey(context, found.position, key, facts);
                  if (status.ok()) *hit = found;
                  return status;
                });
+}
+
+/** Brings the key's index line and record into memory while no lock is held. What it finds is not believed. */
+void Touch(const Context& context, uint32_t shard_index, uint64_t hash, Bytes key) {
+  IndexHit hit;
+  RecordFacts facts;
+  static_cast<void>(FindKey(context, shard_index, hash, key, &hit, &facts));
 }
 
 /** An empty place for a key that is not there, splitting segments until there is one. */
@@ -106,6 +113,7 @@ Status TrySet(Context& context, uint64_t hash, Bytes key, Bytes value, const Wri
   }
   const uint64_t bytes = format::RecordBytes(record);
   FAULTLESS_TRY(PrefaultHead(context, shard_index, bytes));
+  Touch(context, shard_index, hash, key);
 
   const ShardLock lock(context, shard_index);
   FAULTLESS_TRY(lock.status());
@@ -156,6 +164,7 @@ Status TryDelete(Context& context, uint64_t hash, Bytes key, bool* existed) {
   const uint32_t shard_index = context.ShardOfHash(hash);
   ShardControl& shard = context.shard(shard_index);
   *existed = false;
+  Touch(context, shard_index, hash, key);
   const ShardLock lock(context, shard_index);
   FAULTLESS_TRY(lock.status());
   IndexHit hit;

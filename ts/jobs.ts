@@ -1,3 +1,4 @@
+import { onAbort } from './abort.js';
 import { addon } from './addon.js';
 import { fromNative } from './errors.js';
 
@@ -18,20 +19,19 @@ export function runJob<T>(
   const id = addon.lastJobId();
   return new Promise((resolve, reject) => {
     let aborted = false;
-    const onAbort = (): void => {
+    const forget = onAbort(signal, () => {
       aborted = true;
       addon.cancelJob(id);
       reject(signal.reason);
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
+    });
     outcome.then(
       (value) => {
-        signal.removeEventListener('abort', onAbort);
+        forget();
         if (aborted) discard?.(value);
         resolve(value);
       },
       (thrown: unknown) => {
-        signal.removeEventListener('abort', onAbort);
+        forget();
         reject(fromNative(thrown));
       },
     );

@@ -1,4 +1,5 @@
 import { Readable, Writable } from 'node:stream';
+import { onAbort } from './abort.js';
 import { checkBytes, checkInteger, checkOptions, checkSignal } from './arguments.js';
 import { newError } from './errors.js';
 
@@ -90,13 +91,12 @@ function checkPiece(highWaterMark: number | undefined): number {
 
 function destroyOnAbort(stream: Readable | Writable, signal: AbortSignal | undefined): void {
   if (signal === undefined) return;
-  const onAbort = (): void => {
-    stream.destroy(signal.reason);
-  };
   if (signal.aborted) {
-    onAbort();
+    stream.destroy(signal.reason);
     return;
   }
-  signal.addEventListener('abort', onAbort, { once: true });
-  stream.once('close', () => signal.removeEventListener('abort', onAbort));
+  stream.once(
+    'close',
+    onAbort(signal, () => stream.destroy(signal.reason)),
+  );
 }

@@ -302,7 +302,8 @@ bool Environment::Cancel(uint64_t job_id) {
   const std::shared_ptr<Lane> lane = job->lane_;
   waiting_jobs_.erase(found);
   CountWaiting(-1);
-  const bool was_first = lane->first_ == job;
+  // An exclusive job held back what came after it.
+  const bool held_others = job->mode_ == Job::Mode::kExclusive;
   lane->Unlink(job);
   if (lane->first_ == nullptr) std::erase(lanes_, lane.get());
   if (job->deferred_ != nullptr) {
@@ -310,7 +311,7 @@ bool Environment::Cancel(uint64_t job_id) {
     (void)napi_reject_deferred(env_, job->deferred_, value == nullptr ? Undefined(env_) : value);
   }
   delete job;
-  if (was_first && lane->first_ != nullptr) Pump();  // it may have been an exclusive job that held the others back
+  if (held_others) Pump();
   return true;
 }
 

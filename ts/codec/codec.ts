@@ -24,7 +24,7 @@ export interface EncodedValue {
 /** What a store works with: a built-in encoding, or a {@link Codec} wrapped. */
 export interface ValueCodec {
   readonly name: string;
-  /** Throws FaultlessErrors. What it answers is used before anything else is encoded. */
+  /** Throws whatever it likes. What it answers is used before anything else is encoded. */
   encode(value: unknown): EncodedValue;
   /**
    * Decodes bytes[start … end). owned: nobody else will use these bytes, so that the value may keep a view of them.

@@ -41,13 +41,7 @@ function wrap(codec: Codec<unknown>, name: string): ValueCodec {
   return {
     name,
     encode(value: unknown): EncodedValue {
-      let data: unknown;
-      try {
-        data = codec.encode(value);
-      } catch (cause) {
-        if (cause instanceof FaultlessError) throw cause;
-        throw newError('ERR_INVALID_ARG_VALUE', `The codec ${name} could not encode the value`, { cause });
-      }
+      const data: unknown = codec.encode(value);
       if (typeof data !== 'string' && !(data instanceof Uint8Array)) {
         throw newError('ERR_INVALID_ARG_TYPE', `The codec ${name} must encode to a Uint8Array or a string`);
       }
@@ -58,6 +52,16 @@ function wrap(codec: Codec<unknown>, name: string): ValueCodec {
     },
     decode: (bytes, start, end, owned) => codec.decode(viewOf(bytes, start, end, owned)),
   };
+}
+
+/** Encodes; whatever is thrown that is no FaultlessError (by a codec, by a getter of the value) becomes ERR_INVALID_ARG_VALUE. */
+export function encodeValue(codec: ValueCodec, value: unknown): EncodedValue {
+  try {
+    return codec.encode(value);
+  } catch (cause) {
+    if (cause instanceof FaultlessError) throw cause;
+    throw newError('ERR_INVALID_ARG_VALUE', `The encoding ${codec.name} could not encode the value`, { cause });
+  }
 }
 
 /** Decodes; whatever is thrown becomes ERR_CORRUPT. */

@@ -1,5 +1,6 @@
 import { wrongType } from '../arguments.js';
 import type { ValueCodec } from '../codec/codec.js';
+import { encodeValue } from '../codec/encoding.js';
 import { Gathering } from './gathering.js';
 import type { Key } from './key.js';
 import { Kind } from './operation.js';
@@ -32,7 +33,7 @@ export function setMany(
   const set = (entry: readonly [Key, unknown]): void => {
     if (!Array.isArray(entry)) throw wrongType('each entry', 'an array of key and value');
     const [key, value] = entry as readonly [Key, unknown];
-    const encoded = codec.encode(value);
+    const encoded = encodeValue(codec, value);
     const bytes = encoded.data.length;
     const { resolve, reject } = gathering.begin(bytes);
     try {

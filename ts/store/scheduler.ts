@@ -23,9 +23,9 @@ const blockedPauseMs = 5;
  * one either follows it in the same request, or goes into a request that starts when the other one is over. Reads
  * of one key do not wait for each other. clear comes after everything before it and before everything after it.
  *
- * Two requests at most are open for further operations: one of operations that wait for nothing, and one of those that do.
- * Requests of the first kind never wait for others, and one of the second kind only for operations that were issued before its
- * own: nothing waits in a circle.
+ * Two requests at most are open for further operations: one of operations that wait for nothing, and one of those that do. The first
+ * kind never waits for others. The second kind is closed before anything else waits for it: what a request waits for was closed
+ * before it or waits for nothing, so that nothing waits in a circle.
  */
 export class Scheduler {
   readonly #handle: StoreHandle;
@@ -90,7 +90,11 @@ export class Scheduler {
       const lane = this.#lanes.get(name);
       const claim = new Operation(Kind.getMany, request, operation.index, operation.position);
       operation.claims.push(claim);
-      if (lane?.lastWrite !== undefined) this.#awaitOperation(request, lane.lastWrite);
+      if (lane?.lastWrite !== undefined) {
+        // What it takes from now on could have to wait for this getMany.
+        if (lane.lastWrite.request === this.#dependent) this.#close(this.#dependent);
+        this.#awaitOperation(request, lane.lastWrite);
+      }
       this.#push(name, lane, claim);
     }
     this.#unfinished.add(request);
@@ -387,7 +391,7 @@ export class Scheduler {
   #finishOperation(operation: Operation): void {
     const { request } = operation;
     if (operation.over) return;
-    if (request === this.#free) this.#free = undefined;
+    if (request.open) this.#close(request);
     addon.storeFinish(request.toNative(this.#handle), operation.index);
     this.#end(operation);
   }
@@ -405,8 +409,7 @@ export class Scheduler {
       }
       stack.pop();
       if (top.over) continue;
-      if (top === this.#free) this.#free = undefined;
-      if (top === this.#dependent) this.#dependent = undefined;
+      if (top.open) this.#close(top);
       for (const operation of [...top.operations]) this.#finishOperation(operation);
     }
   }

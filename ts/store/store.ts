@@ -1,7 +1,7 @@
 import { addon, type QueueStats } from '../addon.js';
 import { checkIterable } from '../arguments.js';
 import type { Codec, EncodedValue, ValueCodec } from '../codec/codec.js';
-import { decodeValue, type EncodingName } from '../codec/encoding.js';
+import { decodeValue, type EncodingName, encodeValue } from '../codec/encoding.js';
 import { COLD, type Cold } from '../cold.js';
 import { callNative, newError } from '../errors.js';
 import { runJob } from '../jobs.js';
@@ -185,7 +185,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
       const signal = this.#begin(checkWriteOptions(options));
       this.#checkWritable();
       checkKey(key);
-      this.#scheduler.submit(Kind.set, key, this.#codec.encode(value), resolve, reject, signal);
+      this.#scheduler.submit(Kind.set, key, encodeValue(this.#codec, value), resolve, reject, signal);
     });
   }
 
@@ -335,7 +335,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     checkWriteOptions(options)?.throwIfAborted();
     this.#checkWritable();
     checkKey(key);
-    const encoded: EncodedValue = this.#codec.encode(value);
+    const encoded: EncodedValue = encodeValue(this.#codec, value);
     const bytes = toScratch(encoded, scratch, scratchValue);
     this.#beginSync(key, true);
     callNative(() => addon.storeSetSync(this.#handle, scratch, writeKey(key, scratch, 0), bytes));

@@ -1,5 +1,6 @@
 // How jobs wait for threads: the process-wide limit, turns between files, environments that wake each other, removal.
 import assert from 'node:assert/strict';
+import { statfsSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { MappedFile } from 'faultless';
 import { addon, type MapArguments } from '#internal/addon.js';
@@ -41,6 +42,30 @@ describe('the limit of the process', () => {
     assert.ok(most > 0 && most <= limit, `${most} of ${limit}`);
     await Promise.all(files.map((file) => file.close()));
     assert.equal(addon.gate().running, 0);
+  });
+
+  test('one device leaves a permit for the others, memory needs none', async () => {
+    const script = `
+      import { addon } from '#internal/addon.js';
+      import { MappedFile } from 'faultless';
+      const memory = await MappedFile.open('shm:gate-' + process.pid, { create: true, readOnly: false, size: 1_000_000 });
+      const disk = await MappedFile.open(process.argv[1]);
+      // Jobs are given to threads during the call, as far as permits go.
+      for (const file of [disk, memory]) {
+        let most = 0;
+        const calls = Array.from({ length: 200 }, () => {
+          const call = file.read(0, 900_000);
+          most = Math.max(most, addon.gate().running);
+          return call;
+        });
+        console.log(addon.gate().limit, most);
+        await Promise.all(calls);
+      }
+      (await import('node:fs')).rmSync('/dev/shm/faultless.gate-' + process.pid);`;
+    const path = newFile(pattern(1_000_000));
+    const inMemory = statfsSync(path).type === 0x01021994;
+    const output = await endsWith(0, script, [path], [], 'export UV_THREADPOOL_SIZE=8');
+    assert.equal(output, inMemory ? '4 4\n4 4\n' : '4 3\n4 4\n');
   });
 
   test('with one thread in the pool everything works, one after the other', async () => {

@@ -295,7 +295,9 @@ Status MappedFile::TryRead(ReadRange* range) {
   // The proof without a gap between looking and reading; it also sees where the file ends now.
   size_t got = 0;
   Status status;
-  if (shared_) {
+  if (!resident_reads_work_.load(std::memory_order_relaxed)) {
+    status = Code::kUnsupported;
+  } else if (shared_) {
     status = os::ReadIfResident(fd_, range->target, range->length, file_position, &got);
     if (status.ok()) return got == range->length ? Status() : Status(Code::kCold);
   } else {
@@ -305,6 +307,7 @@ Status MappedFile::TryRead(ReadRange* range) {
     if (status.ok() && got == 0) return Code::kCold;
   }
   if (!status.ok() && status.code() != Code::kUnsupported) return Code::kCold;
+  if (!status.ok()) resident_reads_work_.store(false, std::memory_order_relaxed);
   if (!residency_is_truthful_) return Code::kCold;
 
   uint8_t resident[256];

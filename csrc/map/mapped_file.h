@@ -145,7 +145,8 @@ class MappedFile {
   uint64_t device_ = 0;
   bool in_ram_ = false;
   bool residency_is_truthful_ = false;
-  std::atomic<bool> length_unsynced_{false};  // the file was made or its length changed since the last flush
+  std::atomic<bool> resident_reads_work_{true};  // until the system says that it cannot
+  std::atomic<bool> length_unsynced_{false};     // the file was made or its length changed since the last flush
   std::string
       unsynced_path_;  // of a file this map created, until its directory entry is durable; guarded by flush_mutex_
   std::mutex flush_mutex_;

@@ -113,7 +113,7 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
       shard.tail.store(tail + bytes, std::memory_order_release);
       continue;
     }
-    const bool promised = IsPromised(context, shard_index, tail);
+    const bool promised = AreRunsPromised(context, shard_index, tail, record);
     const uint64_t hash = HashBytes(record.key.data(), record.key.size(), context.superblock.hash_seed);
     IndexHit hit;
     Status found = Code::kAbsent;

@@ -56,6 +56,11 @@ Status LinkHead(const Context& context, uint32_t shard_index, uint64_t unit, con
   Transaction transaction(context, &shard.intent, &shard, shard_index);
   if (old_unit != 0) {
     transaction.Set(context.entry(old_unit).next, unit);
+    // Recovery ends an extent before its end: then the waste is noted already, and the head stands at the end.
+    const uint64_t unused = shard.head_end.load(kRelaxed) - shard.head.load(kRelaxed);
+    const uint64_t wasted = unused == 0 ? context.entry(old_unit).wasted_bytes.load(kRelaxed) : unused;
+    transaction.Set(context.entry(old_unit).wasted_bytes, wasted);
+    transaction.Add(shard.wasted_bytes, static_cast<int64_t>(wasted));
   } else {
     transaction.Set(shard.tail, begin);
     transaction.Set(shard.tail_unit, unit);
@@ -226,6 +231,7 @@ Status LeaveTailExtent(const Context& context, uint32_t shard_index, bool* moved
   transaction.Set(shard.tail_unit, extent.next);
   transaction.Set(shard.tail_sequence, next.sequence);
   transaction.Add(shard.queue_bytes, -static_cast<int64_t>(RunBytes(extent.size_class)));
+  transaction.Add(shard.wasted_bytes, -static_cast<int64_t>(context.entry(unit).wasted_bytes.load(kRelaxed)));
   transaction.Set(shard.retired_unit, unit);
   FAULTLESS_TRY(transaction.Commit());
   *moved = true;
@@ -255,6 +261,14 @@ bool IsPromised(const Context& context, uint32_t shard_index, uint64_t position)
     }
   }
   return true;  // not to be found: the careful answer
+}
+
+bool AreRunsPromised(const Context& context, uint32_t shard_index, uint64_t position, const format::RecordView& record) {
+  if ((record.flags & format::kRecordMoved) == 0) return IsPromised(context, shard_index, position);
+  // Cleaning moves the reference only: what a flush promised may be an older copy of it, in an extent that has been left.
+  const ShardControl& shard = context.shard(shard_index);
+  return context.storage->durable() &&
+         std::max(shard.flushed_sequence.load(kRelaxed), shard.flushing_sequence.load(kRelaxed)) != 0;
 }
 
 Status ReleaseRuns(const Context& context, std::span<const format::RunReference> runs, bool promised) {

@@ -53,6 +53,8 @@ Status ReleaseRetired(const Context& context, uint32_t shard_index);
 
 /** Whether the record at `position` may be part of what a completed flush, or one under way, promised. */
 bool IsPromised(const Context& context, uint32_t shard_index, uint64_t position);
+/** The same of the value runs that the record at `position` refers to. */
+bool AreRunsPromised(const Context& context, uint32_t shard_index, uint64_t position, const format::RecordView& record);
 /** Releases the value runs of a record that is dead; those that have been released before are left alone. */
 Status ReleaseRuns(const Context& context, std::span<const format::RunReference> runs, bool promised);
 

@@ -48,12 +48,14 @@ Status MakePlace(const Context& context, uint32_t shard_index, uint32_t tag, Ind
   }
 }
 
-/** The value runs of the record at `position`, which the caller is about to replace. Copies: the scratch is reused. */
-Status RunsOf(const Context& context, uint64_t position, std::vector<format::RunReference>* runs) {
+/** The value runs of the record at `position`, which the caller is about to replace, and whether a flush promised them. Copies: the scratch is reused. */
+Status RunsOf(const Context& context, uint32_t shard_index, uint64_t position, std::vector<format::RunReference>* runs,
+              bool* promised) {
   format::RecordView record;
   uint64_t bytes;
   FAULTLESS_TRY(ReadRecordAt(context, position, &record, &bytes));
   runs->assign(record.runs.begin(), record.runs.end());
+  *promised = AreRunsPromised(context, shard_index, position, record);
   return Code::kOk;
 }
 
@@ -79,7 +81,9 @@ Status MakeRoom(Context& context, uint32_t preferred_shard, bool* progress) {
     const uint32_t shard_index = (preferred_shard + i) % context.shards();
     ShardControl& shard = context.shard(shard_index);
     if (shard.tail_unit.load(kRelaxed) == shard.head_unit.load(kRelaxed)) continue;
-    if (GarbageBytes(context, shard_index) < format::kUnitBytes) continue;
+    // A store that is full of live records stays full: what there is to gain must be worth what has to be moved for it.
+    const uint64_t garbage = GarbageBytes(context, shard_index);
+    if (garbage < format::kUnitBytes || garbage < shard.live_bytes.load(kRelaxed) / 8) continue;
     const ShardLock lock(context, shard_index);
     if (lock.status().code() == Code::kWouldBlock) continue;
     FAULTLESS_TRY(lock.status());
@@ -130,8 +134,7 @@ Status TrySet(Context& context, uint64_t hash, Bytes key, Bytes value, const Wri
   std::vector<format::RunReference> old_runs;
   bool old_promised = false;
   if (replaces && old.run_bytes != 0) {
-    FAULTLESS_TRY(RunsOf(context, hit.position, &old_runs));
-    old_promised = IsPromised(context, shard_index, hit.position);
+    FAULTLESS_TRY(RunsOf(context, shard_index, hit.position, &old_runs, &old_promised));
   }
   uint8_t* const scratch = RecordScratch(Scratch::kWrite, bytes);
   format::EncodeRecord(record, scratch);
@@ -180,8 +183,7 @@ Status TryDelete(Context& context, uint64_t hash, Bytes key, bool* existed) {
   std::vector<format::RunReference> old_runs;
   bool old_promised = false;
   if (old.run_bytes != 0) {
-    FAULTLESS_TRY(RunsOf(context, hit.position, &old_runs));
-    old_promised = IsPromised(context, shard_index, hit.position);
+    FAULTLESS_TRY(RunsOf(context, shard_index, hit.position, &old_runs, &old_promised));
   }
   uint8_t* const scratch = RecordScratch(Scratch::kWrite, bytes);
   format::EncodeRecord(tombstone, scratch);
@@ -272,12 +274,18 @@ Status ClearShard(Context& context, uint32_t shard_index) {
   transaction.Set(shard.index_units, 0);
   transaction.Set(shard.spare_index_unit, 0);  // it is on the chain as well
   transaction.Set(shard.free_pieces, 0);
+  for (const format::Word& spare : shard.spare_pieces) transaction.Set(spare, 0);
   transaction.Set(shard.entry_places, 0);
   transaction.Set(shard.keys, 0);
   transaction.Set(shard.live_bytes, 0);
   transaction.Set(shard.value_bytes, 0);
   transaction.Set(shard.clear_sequence, shard.head_sequence.load(kRelaxed));
   transaction.Set(shard.clear_position, position);
+  if (shard.value_bytes.load(kRelaxed) != 0) {
+    transaction.Set(shard.clear_runs, 1);
+  } else if (shard.tail_sequence.load(kRelaxed) >= shard.clear_sequence.load(kRelaxed)) {
+    transaction.Set(shard.clear_runs, 0);
+  }
   FAULTLESS_TRY(transaction.Commit());
   if (own_run) static_cast<void>(FreeRun(context, shard.spare_directory_unit.load(kRelaxed), kAnyIncarnation, &shard.spare_directory_unit));
   PayForCleaning(context, shard_index);

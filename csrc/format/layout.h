@@ -52,7 +52,8 @@ struct alignas(64) TableEntry {
   Word sequence;     // kQueue: position of the extent in its shard's queue, from 1
   Word next;         // kFree: next free run of the class; kQueue: next younger extent; kIndex: next unit of the shard; 0: none
   Word previous;     // kFree: previous free run of the class, 0: first; else: the unit itself while the run waits in limbo
-  Word reserved[3];
+  Word wasted_bytes;  // kQueue: at the end of the extent, where the next record did not fit
+  Word reserved[2];
 };
 static_assert(sizeof(TableEntry) == 64 && sizeof(TableEntry) * kUnitsPerGroup == kUnitBytes);
 
@@ -206,10 +207,11 @@ struct alignas(64) ShardControl {
   // Line 4.
   Word clear_sequence;      // records before (clear_sequence, clear_position) are dead
   Word clear_position;
-  Word large_records;       // live records that have value runs
+  Word clear_runs;          // 1: records before the clear may still own value runs
   Word next_uid;            // for stores with uids
   Word uid_directory;
-  Word reserved_1[3];
+  Word spare_pieces[2];     // off the free list, not in the index yet; 0: none
+  Word wasted_bytes;        // of all extents but the head's
   uint8_t reserved_2[512 - 5 * 64];
   Intent intent;
   uint8_t reserved_end[16];
@@ -238,6 +240,7 @@ constexpr uint32_t kLockGenerationMask = (uint32_t{1} << 21) - 1;
 // Bytes whose locks (os::TryLockByte) mean something; far behind any file's end.
 constexpr uint64_t kGateByte = uint64_t{1} << 62;      // exclusive: creating, recovering, opening, closing
 constexpr uint64_t kUsersByte = kGateByte + 1;         // shared: by each process that has the store open
+constexpr uint64_t kWritersByte = kGateByte + 2;       // shared: by those of them that may write
 constexpr uint64_t kOpenerBytes = kGateByte + 16;      // + slot, exclusive: this slot's process lives
 
 // ───────────────────────────────────────────────────────────── index

@@ -13,7 +13,7 @@ using format::RunKind;
 using format::TableEntry;
 using format::Word;
 
-constexpr uint64_t kMaxGrowthUnits = 256;  // 16 MiB; bounds the words of one transaction as well
+constexpr uint64_t kMaxGrowthUnits = 256;  // 16 MiB
 
 constexpr uint64_t UnitsOf(uint32_t size_class) { return uint64_t{1} << size_class; }
 
@@ -84,23 +84,48 @@ uint64_t FirstPlace(const Context& context, uint64_t from, uint32_t size_class) 
   }
 }
 
-Status PublishUnits(const Context& context, uint64_t begin, uint64_t end) {
-  Transaction transaction = AllocatorTransaction(context);
-  auto& allocator = context.allocator();
-  uint64_t added = 0;
-  for (uint64_t unit = begin; unit < end;) {
-    if (context.IsTableUnit(unit)) {
-      unit++;
-      continue;
+/** Frees the run in `transaction`, joined with its free buddies. */
+Status Release(const Context& context, Transaction* transaction, uint64_t unit, uint32_t size_class) {
+  transaction->Add(context.allocator().free_units, static_cast<int64_t>(UnitsOf(size_class)));
+  while (size_class < format::kMaxClass) {
+    const uint64_t buddy = unit ^ UnitsOf(size_class);
+    const uint64_t joined = std::min(unit, buddy);
+    if (!context.ContainsRun(buddy, size_class) || !context.ContainsRun(joined, size_class + 1) ||
+        !IsFree(context, *transaction, buddy, size_class)) {
+      break;
     }
-    const uint32_t size_class = LargestClass(unit, end);
-    PushFree(context, &transaction, unit, size_class);
-    added += UnitsOf(size_class);
-    unit += UnitsOf(size_class);
+    FAULTLESS_TRY(Unlink(context, transaction, buddy, size_class));
+    transaction->Set(context.entry(std::max(unit, buddy)).identity, 0);
+    unit = joined;
+    size_class++;
   }
-  transaction.Add(allocator.free_units, static_cast<int64_t>(added));
-  transaction.Set(allocator.growing_from, 0);
-  return transaction.Commit();
+  PushFree(context, transaction, unit, size_class);
+  return Code::kOk;
+}
+
+/**
+ * Lists the units from `growing_from` to the published end, one run a transaction: a death in between leaves the rest to whoever
+ * takes the allocator's lock next.
+ */
+Status FinishGrowth(const Context& context) {
+  auto& allocator = context.allocator();
+  const uint64_t published = context.PublishedUnits();
+  while (true) {
+    const uint64_t unit = allocator.growing_from.load(std::memory_order_relaxed);
+    if (unit == 0) return Code::kOk;
+    if (unit < context.head_units() + 1 || unit > published) return DamagedLink(context, allocator.growing_from);
+    Transaction transaction = AllocatorTransaction(context);
+    if (unit == published) {
+      transaction.Set(allocator.growing_from, 0);
+    } else if (context.IsTableUnit(unit)) {
+      transaction.Set(allocator.growing_from, unit + 1);
+    } else {
+      const uint32_t size_class = LargestClass(unit, published);
+      FAULTLESS_TRY(Release(context, &transaction, unit, size_class));
+      transaction.Set(allocator.growing_from, unit + UnitsOf(size_class));
+    }
+    FAULTLESS_TRY(transaction.Commit());
+  }
 }
 
 /** Makes the file longer so that a run of `size_class` is free. The allocator's lock is held. */
@@ -122,40 +147,7 @@ Status Grow(const Context& context, uint32_t size_class) {
   // Published before they are listed: the entries of a new group's table lie in what is published.
   allocator.growing_from.store(begin, std::memory_order_release);
   allocator.published_units.store(end, std::memory_order_release);
-  return PublishUnits(context, begin, end);
-}
-
-/** Lists the units of a growth that a dead process did not finish. */
-Status FinishGrowth(const Context& context) {
-  auto& allocator = context.allocator();
-  const uint64_t from = allocator.growing_from.load(std::memory_order_relaxed);
-  if (from == 0) return Code::kOk;
-  const uint64_t published = context.PublishedUnits();
-  if (from < context.head_units() + 1 || published > from + kMaxGrowthUnits * 2) return DamagedLink(context, allocator.growing_from);
-  if (published <= from) {
-    allocator.growing_from.store(0, std::memory_order_release);
-    return Code::kOk;
-  }
-  return PublishUnits(context, from, published);
-}
-
-/** Frees the run in `transaction`, joined with its free buddies. */
-Status Release(const Context& context, Transaction* transaction, uint64_t unit, uint32_t size_class) {
-  transaction->Add(context.allocator().free_units, static_cast<int64_t>(UnitsOf(size_class)));
-  while (size_class < format::kMaxClass) {
-    const uint64_t buddy = unit ^ UnitsOf(size_class);
-    const uint64_t joined = std::min(unit, buddy);
-    if (!context.ContainsRun(buddy, size_class) || !context.ContainsRun(joined, size_class + 1) ||
-        !IsFree(context, *transaction, buddy, size_class)) {
-      break;
-    }
-    FAULTLESS_TRY(Unlink(context, transaction, buddy, size_class));
-    transaction->Set(context.entry(std::max(unit, buddy)).identity, 0);
-    unit = joined;
-    size_class++;
-  }
-  PushFree(context, transaction, unit, size_class);
-  return Code::kOk;
+  return FinishGrowth(context);
 }
 
 bool IsReleasable(const Context& context, uint64_t unit, uint64_t incarnation, EntryView* view) {
@@ -221,6 +213,7 @@ Status TakeRun(const Context& context, uint32_t size_class, const RunRequest& re
   transaction.Set(entry.sequence, request.sequence);
   transaction.Set(entry.next, request.chain != nullptr ? transaction.Get(*request.chain) : 0);
   transaction.Set(entry.previous, 0);
+  transaction.Set(entry.wasted_bytes, 0);
   transaction.Set(entry.identity,
                   format::IdentityOf(request.kind, size_class, request.shard, incarnation, request.sequence, taken));
   if (request.chain != nullptr) transaction.Set(*request.chain, taken);
@@ -304,10 +297,16 @@ Status FreeClosedLimbo(const Context& context) {
 }
 
 Status AddFreeUnits(const Context& context, uint64_t begin, uint64_t end) {
-  while (begin < end) {
-    const uint64_t part = std::min(end, begin + kMaxGrowthUnits);
-    FAULTLESS_TRY(PublishUnits(context, begin, part));
-    begin = part;
+  for (uint64_t unit = begin; unit < end;) {
+    if (context.IsTableUnit(unit)) {
+      unit++;
+      continue;
+    }
+    const uint32_t size_class = LargestClass(unit, end);
+    Transaction transaction = AllocatorTransaction(context);
+    FAULTLESS_TRY(Release(context, &transaction, unit, size_class));
+    FAULTLESS_TRY(transaction.Commit());
+    unit += UnitsOf(size_class);
   }
   return Code::kOk;
 }

@@ -67,10 +67,12 @@ Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, 
 
 uint64_t GarbageBytes(const Context& context, uint32_t shard_index) {
   const ShardControl& shard = context.shard(shard_index);
+  // Words of different moments where the lock is not held: an estimate then, never below 0.
   const uint64_t all = shard.queue_bytes.load(kRelaxed);
   const uint64_t free_at_head = shard.head_end.load(kRelaxed) - shard.head.load(kRelaxed);
-  const uint64_t live = shard.live_bytes.load(kRelaxed);
-  return all > live + free_at_head ? all - live - free_at_head : 0;
+  const uint64_t left_behind = shard.tail.load(kRelaxed) - shard.tail_unit.load(kRelaxed) * format::kUnitBytes;
+  const uint64_t other = shard.live_bytes.load(kRelaxed) + free_at_head + left_behind + shard.wasted_bytes.load(kRelaxed);
+  return all > other ? all - other : 0;
 }
 
 bool NeedsCleaning(const Context& context, uint32_t shard_index) {
@@ -78,7 +80,7 @@ bool NeedsCleaning(const Context& context, uint32_t shard_index) {
   if (shard.tail_unit.load(kRelaxed) == shard.head_unit.load(kRelaxed)) return false;
   if (shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed)) return true;
   const uint64_t live = shard.live_bytes.load(kRelaxed);
-  return GarbageBytes(context, shard_index) > live / 4 * 3 + format::kUnitBytes / 2;
+  return GarbageBytes(context, shard_index) > live / 8 * 5 + format::kUnitBytes / 4;
 }
 
 Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget, uint32_t* left_extents) {
@@ -97,7 +99,9 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     const uint64_t begin = unit * format::kUnitBytes;
     const uint64_t end = begin + RunBytes(extent.size_class);
     if (tail < begin || tail > end) return Status::Corrupt("the tail is damaged", context.OffsetOf(&shard.tail));
-    bool leave = end - tail < sizeof(format::RecordHeader);
+    // A clear killed the whole extent, and nothing of it owns space elsewhere.
+    bool leave = shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed) && shard.clear_runs.load(kRelaxed) == 0;
+    leave = leave || end - tail < sizeof(format::RecordHeader);
     if (!leave) leave = format::RecordKindOf(context.WordAt(tail).load(kRelaxed)) == RecordKind::kEnd;
     if (leave) {
       bool moved;
@@ -113,7 +117,7 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
       shard.tail.store(tail + bytes, std::memory_order_release);
       continue;
     }
-    const bool promised = AreRunsPromised(context, shard_index, tail, record);
+    const bool promised = !record.runs.empty() && AreRunsPromised(context, shard_index, tail, record);
     const uint64_t hash = HashBytes(record.key.data(), record.key.size(), context.superblock.hash_seed);
     IndexHit hit;
     Status found = Code::kAbsent;

@@ -28,6 +28,7 @@ struct Context {
   bool read_only = false;
   bool control_locked = false;  // the control region is locked into memory
   std::atomic<uint32_t> chains_in_use{0};  // bit per chain of pending value runs
+  std::atomic<uint32_t> chains_abandoned{0};  // of those: whose runs could not be freed yet
   std::atomic<uint64_t> pinned_units{0};  // the file up to here is locked into memory
   std::atomic<bool> pin{false};
   std::unique_ptr<ShardHints[]> hints;

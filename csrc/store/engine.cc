@@ -223,6 +223,7 @@ Status Engine::Begin(const OpenOptions& options) {
   if (storage_->ThreadFaults() != faults) return Status::Io("the control region cannot be read", format::kControlOffset);
   bool acquired = false;
   FAULTLESS_TRY(storage_->TryLockByte(format::kUsersByte, false, &acquired));
+  if (acquired) FAULTLESS_TRY(storage_->TryLockByte(format::kWritersByte, false, &acquired));
   return acquired ? Status() : Status(Code::kBusy);
 }
 
@@ -289,8 +290,9 @@ Status Engine::Close() {
   FAULTLESS_TRY(TakeGate());
   const auto finish = [&]() -> Status {
     FAULTLESS_TRY(storage_->UnlockByte(format::kUsersByte));
+    FAULTLESS_TRY(storage_->UnlockByte(format::kWritersByte));
     bool others = false;
-    FAULTLESS_TRY(storage_->IsByteLocked(format::kUsersByte, &others));
+    FAULTLESS_TRY(storage_->IsByteLocked(format::kWritersByte, &others));
     if (others) return Code::kOk;
     if (context_.header().flush_poisoned.load(std::memory_order_acquire) != 0) {
       return {Code::kIo, "an earlier flush failed: the next open recovers"};

@@ -29,18 +29,30 @@ bool IsPiece(const Context& context, uint64_t position) {
   return position % kPieceBytes == 0 && context.Contains(position, kPieceBytes);
 }
 
-/** Makes sure that `count` pieces are on the shard's free list, and says which. */
+/**
+ * Makes sure that `count` of the shard's spare pieces are there, and says which. They are on no list, so they may be
+ * written to; whoever puts one into the index sets the spare word to 0 in the same transaction.
+ */
 Status EnsurePieces(const Context& context, uint32_t shard_index, uint32_t count, uint64_t* pieces) {
   ShardControl& shard = context.shard(shard_index);
+  uint32_t found = 0;
   while (true) {
-    uint32_t found = 0;
-    uint64_t piece = shard.free_pieces.load(kRelaxed);
-    while (found < count && piece != 0) {
-      if (!IsPiece(context, piece)) return Status::Corrupt("a free piece is none", context.OffsetOf(&shard.free_pieces));
-      pieces[found++] = piece;
-      piece = context.WordAt(piece).load(kRelaxed);
+    const uint64_t spare = shard.spare_pieces[found].load(kRelaxed);
+    if (spare != 0) {
+      if (!IsPiece(context, spare)) return Status::Corrupt("a spare piece is none", context.OffsetOf(&shard.spare_pieces[found]));
+      pieces[found] = spare;
+      if (++found == count) return Code::kOk;
+      continue;
     }
-    if (found == count) return Code::kOk;
+    const uint64_t piece = shard.free_pieces.load(kRelaxed);
+    if (piece != 0) {
+      if (!IsPiece(context, piece)) return Status::Corrupt("a free piece is none", context.OffsetOf(&shard.free_pieces));
+      Transaction transaction(context, &shard.intent, &shard, shard_index);
+      transaction.Set(shard.free_pieces, context.WordAt(piece).load(kRelaxed));
+      transaction.Set(shard.spare_pieces[found], piece);
+      FAULTLESS_TRY(transaction.Commit());
+      continue;
+    }
     uint64_t unit = shard.spare_index_unit.load(kRelaxed);
     if (unit == 0) {
       // The chain's head comes second, so that a crash between two transactions cannot lose the unit: it is one.
@@ -61,9 +73,6 @@ Status EnsurePieces(const Context& context, uint32_t shard_index, uint32_t count
     FAULTLESS_TRY(transaction.Commit());
   }
 }
-
-/** The list without its first `count` pieces, which EnsurePieces named. */
-uint64_t FreePiecesAfter(const Context& context, uint64_t last) { return context.WordAt(last).load(kRelaxed); }
 
 /** Builds an entry into a segment that nobody can see yet. */
 bool PlaceUnseen(const Context& context, uint64_t segment, uint32_t tag, uint64_t place) {
@@ -116,7 +125,6 @@ Status DoubleDirectory(const Context& context, uint32_t shard_index) {
     position = unit * format::kUnitBytes;
     FAULTLESS_TRY(context.storage->PopulateWrite(position, words * 8));
   }
-  const uint64_t free_pieces = unit == 0 ? FreePiecesAfter(context, position) : shard.free_pieces.load(kRelaxed);
   for (uint64_t i = 0; i < words; i++) {
     const uint64_t from = context.WordAt(route.directory + i / 2 * 8).load(kRelaxed);
     context.WordAt(position + i * 8).store(from, std::memory_order_release);
@@ -124,12 +132,12 @@ Status DoubleDirectory(const Context& context, uint32_t shard_index) {
   Transaction transaction(context, &shard.intent, &shard, shard_index);
   transaction.MoveStructure();
   transaction.Set(shard.directory, PackPiece(position, depth));
+  if (unit == 0) transaction.Set(shard.spare_pieces[0], 0);
   if (route.depth <= format::kPieceDirectoryDepth) {
-    transaction.Set(context.WordAt(route.directory), free_pieces);
+    transaction.Set(context.WordAt(route.directory), shard.free_pieces.load(kRelaxed));
     transaction.Set(shard.free_pieces, route.directory);
     transaction.Set(shard.spare_directory_unit, 0);
   } else {
-    transaction.Set(shard.free_pieces, free_pieces);
     transaction.Set(shard.spare_directory_unit, UnitOf(route.directory));
   }
   FAULTLESS_TRY(transaction.Commit());
@@ -207,13 +215,12 @@ Status CreateIndex(const Context& context, uint32_t shard_index) {
   ShardControl& shard = context.shard(shard_index);
   uint64_t pieces[2];
   FAULTLESS_TRY(EnsurePieces(context, shard_index, 2, pieces));
-  const uint64_t free_pieces = FreePiecesAfter(context, pieces[1]);
   ZeroShared(context.base + pieces[1], kPieceBytes);
   context.WordAt(pieces[0]).store(PackPiece(pieces[1], 0), std::memory_order_release);
   Transaction transaction(context, &shard.intent, &shard, shard_index);
   transaction.MoveStructure();
   transaction.Set(shard.directory, PackPiece(pieces[0], 0));
-  transaction.Set(shard.free_pieces, free_pieces);
+  for (const Word& spare : shard.spare_pieces) transaction.Set(spare, 0);
   transaction.Set(shard.entry_places, format::kEntriesPerSegment);
   return transaction.Commit();
 }
@@ -234,7 +241,6 @@ Status SplitSegment(const Context& context, uint32_t shard_index, uint32_t tag) 
   }
   uint64_t halves[2];
   FAULTLESS_TRY(EnsurePieces(context, shard_index, 2, halves));
-  const uint64_t free_pieces = FreePiecesAfter(context, halves[1]);
   ZeroShared(context.base + halves[0], kPieceBytes);
   ZeroShared(context.base + halves[1], kPieceBytes);
   const uint32_t bit = format::kDirectoryBits - 1 - local_depth;
@@ -257,8 +263,9 @@ Status SplitSegment(const Context& context, uint32_t shard_index, uint32_t tag) 
   transaction.MoveStructure();
   transaction.Fill(context.WordAt(route.directory + first * 8), PackPiece(halves[0], local_depth + 1), span / 2);
   transaction.Fill(context.WordAt(route.directory + (first + span / 2) * 8), PackPiece(halves[1], local_depth + 1), span / 2);
-  transaction.Set(context.WordAt(segment), free_pieces);
+  transaction.Set(context.WordAt(segment), shard.free_pieces.load(kRelaxed));
   transaction.Set(shard.free_pieces, segment);
+  for (const Word& spare : shard.spare_pieces) transaction.Set(spare, 0);
   transaction.Add(shard.entry_places, format::kEntriesPerSegment);
   return transaction.Commit();
 }

@@ -12,14 +12,27 @@ LargeValueWriter::~LargeValueWriter() {
   if (chain_ != kNoChain) {
     const format::Word& head = context_.pending(context_.opener_slot).chains[chain_];
     while (head.load(std::memory_order_relaxed) != 0) {
-      // Where this fails the runs stay on the chain, and the chain stays taken: they are freed when this opener is gone.
-      if (!FreeFirstOfChain(context_, &head).ok()) return;
+      if (!FreeFirstOfChain(context_, &head).ok()) {
+        // The chain stays taken until a later write, or whoever settles this opener's death, frees it.
+        context_.chains_abandoned.fetch_or(1u << chain_, std::memory_order_acq_rel);
+        return;
+      }
     }
   }
   if (reserved_ != kNoChain) context_.chains_in_use.fetch_and(~(1u << reserved_), std::memory_order_acq_rel);
 }
 
+void LargeValueWriter::FreeAbandonedChains() {
+  uint32_t abandoned = context_.chains_abandoned.exchange(0, std::memory_order_acq_rel);
+  for (; abandoned != 0; abandoned &= abandoned - 1) {
+    // As its destructor would: by an object that owns the chain.
+    LargeValueWriter owner(context_);
+    owner.chain_ = owner.reserved_ = static_cast<uint32_t>(std::countr_zero(abandoned));
+  }
+}
+
 Status LargeValueWriter::Write(std::span<const uint8_t> value, uint32_t shard_index) {
+  FreeAbandonedChains();
   uint32_t in_use = context_.chains_in_use.load(std::memory_order_relaxed);
   uint32_t chain;
   do {

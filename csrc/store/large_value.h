@@ -29,6 +29,7 @@ class LargeValueWriter {
   void Taken() { chain_ = kNoChain; }
 
  private:
+  void FreeAbandonedChains();
   static constexpr uint32_t kNoChain = ~0u;
   Context& context_;
   uint32_t chain_ = kNoChain;

@@ -247,6 +247,7 @@ class Recovery {
     shard.directory.store(0, kRelaxed);
     shard.free_pieces.store(0, kRelaxed);
     shard.spare_index_unit.store(0, kRelaxed);
+    for (format::Word& spare : shard.spare_pieces) spare.store(0, kRelaxed);
     shard.keys.store(0, kRelaxed);
     shard.live_bytes.store(0, kRelaxed);
     shard.value_bytes.store(0, kRelaxed);
@@ -371,8 +372,12 @@ class Recovery {
     if (!extents.empty()) shard.head_sequence.store(extents.back().sequence, kRelaxed);
     if (plan.first == plan.last) return Code::kOk;
     uint64_t queue_bytes = 0;
+    uint64_t wasted_bytes = 0;
     for (size_t i = plan.first; i < plan.last; i++) {
       queue_bytes += RunBytes(extents[i].size_class);
+      const uint64_t wasted = extents[i].limit() - (i + 1 == plan.last ? plan.end : extents[i].end);
+      context_.entry(extents[i].unit).wasted_bytes.store(wasted, kRelaxed);
+      if (i + 1 < plan.last) wasted_bytes += wasted;
       context_.entry(extents[i].unit).next.store(i + 1 < plan.last ? extents[i + 1].unit : 0, kRelaxed);
     }
     const Extent& head = extents[plan.last - 1];
@@ -395,6 +400,8 @@ class Recovery {
     shard.marked_tail_sequence.store(plan.marked_tail_sequence, kRelaxed);
     shard.flushed_sequence.store(head.sequence, kRelaxed);  // the sync that ends the recovery promises all of it
     shard.queue_bytes.store(queue_bytes, kRelaxed);
+    shard.wasted_bytes.store(wasted_bytes, kRelaxed);
+    shard.clear_runs.store(1, kRelaxed);
     return Code::kOk;
   }
 

@@ -47,6 +47,17 @@ Status OpenOrCreate(const OpenOptions& options, int* fd) {
   return {Code::kBusy, "the file comes and goes"};
 }
 
+/** Nobody in this process uses the file any more. The entry's mutex is held. */
+void Forget(Registry* registry, const std::shared_ptr<Entry>& entry, const Engine* engine) {
+  entry->engine.reset();
+  const std::lock_guard<std::mutex> guard(registry->mutex);
+  const auto key = registry->keys.find(engine);
+  // Whoever waits for the entry's mutex holds the entry, and keeps it in the map.
+  constexpr long kMapAndCaller = 2;
+  if (entry.use_count() == kMapAndCaller) registry->entries.erase(key->second);
+  registry->keys.erase(key);
+}
+
 }  // namespace
 
 Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine) {
@@ -109,11 +120,7 @@ void AbandonEngine(std::shared_ptr<Engine>* engine) {
       entry = registry.entries[registry.keys[abandoned.get()]];
     }
     const std::lock_guard<std::mutex> closing(entry->mutex);
-    if (--entry->users == 0) {
-      entry->engine.reset();
-      const std::lock_guard<std::mutex> guard(registry.mutex);
-      registry.keys.erase(abandoned.get());
-    }
+    if (--entry->users == 0) Forget(&registry, entry, abandoned.get());
     abandoned.reset();
   }).detach();
   engine->reset();
@@ -131,9 +138,7 @@ Status ReleaseEngine(std::shared_ptr<Engine>* engine) {
   Status status;
   if (--entry->users == 0) {
     status = (*engine)->Close();
-    entry->engine.reset();
-    const std::lock_guard<std::mutex> guard(registry.mutex);
-    registry.keys.erase(closed);
+    Forget(&registry, entry, closed);
   }
   engine->reset();
   return status;

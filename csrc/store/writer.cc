@@ -83,7 +83,7 @@ Status MakeRoom(Context& context, uint32_t preferred_shard, bool* progress) {
     if (shard.tail_unit.load(kRelaxed) == shard.head_unit.load(kRelaxed)) continue;
     // A store that is full of live records stays full: what there is to gain must be worth what has to be moved for it.
     const uint64_t garbage = GarbageBytes(context, shard_index);
-    if (garbage < format::kUnitBytes || garbage < shard.live_bytes.load(kRelaxed) / 8) continue;
+    if (garbage < format::kUnitBytes / 4 || garbage < shard.live_bytes.load(kRelaxed) / 8) continue;
     const ShardLock lock(context, shard_index);
     if (lock.status().code() == Code::kWouldBlock) continue;
     FAULTLESS_TRY(lock.status());

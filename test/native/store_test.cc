@@ -166,9 +166,9 @@ TEST(Store, FullOneKeepsEverythingAndCanBeEmptied) {
       ASSERT_TRUE(existed);
     }
     EXPECT_EQ(store->Size(), 0);
-    for (int i = 0; i < count * 9 / 10; i++) ASSERT_OK(Set(*store, std::to_string(i), value)) << i << round;
-    for (int i = count * 9 / 10; i < count; i++) static_cast<void>(Set(*store, std::to_string(i), value));
-    count = count * 9 / 10;
+    for (int i = 0; i < count * 8 / 10; i++) ASSERT_OK(Set(*store, std::to_string(i), value)) << i << round;
+    for (int i = count * 8 / 10; i < count; i++) static_cast<void>(Set(*store, std::to_string(i), value));
+    count = count * 8 / 10;
     uint64_t size = store->Size();
     ASSERT_OK(Clear(*store));
     EXPECT_GT(size, 0);

@@ -13,6 +13,8 @@
         "-std=c++20", "-fno-exceptions", "-Wall", "-Wextra",
         "<!(node -p \"require('fs').existsSync('test') ? '-Werror' : '-Wall'\")"
       ],
+      # Never unloaded, also where only workers had it and all of them have ended: the SIGBUS handler stays installed.
+      "conditions": [["OS=='linux'", {"ldflags": ["-Wl,-z,nodelete"]}]],
       "configurations": {
         "Release": {"cflags": ["-O3"]},
         "Debug": {"cflags": ["-O1"]}

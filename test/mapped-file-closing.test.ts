@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { MappedFile } from 'faultless';
-import { endsWith, newFile, pattern, rejects, throws } from './mapped-file-fixture.js';
+import { endsWith, newFile, pattern, rejects, runScript, throws } from './mapped-file-fixture.js';
 
 /** How often this process has the file open or mapped. */
 function uses(path: string): number {
@@ -284,6 +284,27 @@ describe('ending in the middle', () => {
       );
       assert.equal(await endsWith(0, script, [path]), `${code},${code},${code}\nmain goes on\n`);
     }
+  });
+
+  test('the addon stays when the only workers that had it have ended', async () => {
+    const script = `
+      import { readFileSync } from 'node:fs';
+      import { Worker } from 'node:worker_threads';
+      const body = ${JSON.stringify(`(async () => { ${worker}
+        const file = await MappedFile.open(workerData);
+        await file.read(0, 10);
+      })();`)};
+      for (let round = 0; round < 3; round++) {
+        const ended = await new Promise((resolve) => {
+          new Worker(body, { eval: true, workerData: process.argv[1] }).once('exit', resolve);
+        });
+        console.log(ended, readFileSync('/proc/self/maps', 'utf8').includes('/faultless.node'));
+      }
+      // The handler is still there to pass it on.
+      process.kill(process.pid, 'SIGBUS');
+      setTimeout(() => console.log('survived'), 10_000);`;
+    const { signal, output } = await runScript(script, [path]);
+    assert.deepEqual([signal, output], ['SIGBUS', '0 true\n0 true\n0 true\n']);
   });
 
   test('the process exits while workers are busy', async () => {

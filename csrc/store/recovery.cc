@@ -49,6 +49,12 @@ struct Plan {
   uint64_t marked_tail_sequence = 0;
 };
 
+/** Where the records of a queue end that was not ended by its writer. */
+struct QueueEnd {
+  uint64_t position;
+  uint64_t incarnation;
+};
+
 class Recovery {
  public:
   Recovery(Context& context, const std::function<void(uint64_t, uint64_t)>& on_progress)
@@ -70,7 +76,11 @@ class Recovery {
     for (uint32_t i = 0; i < shards_.size(); i++) plans[i] = MakePlan(shards_[i], kNoLimit);
     FAULTLESS_TRY(BuildFreeLists());
     for (uint32_t i = 0; i < shards_.size(); i++) FAULTLESS_TRY(Rebuild(i, plans[i]));
-    return FreeUnusedValueRuns();
+    FAULTLESS_TRY(FreeUnusedValueRuns());
+    // An extent that ends well makes what follows it count again: what was dropped is gone from the device before.
+    FAULTLESS_TRY(context_.storage->Sync());
+    for (const QueueEnd& end : queue_ends_) WriteEnd(end);
+    return Code::kOk;
   }
 
  private:
@@ -382,14 +392,7 @@ class Recovery {
     }
     const Extent& head = extents[plan.last - 1];
     // The torn end must not stop a later recovery, and nothing is ever appended behind it.
-    if (head.limit() - plan.end >= sizeof(format::RecordHeader)) {
-      RecordView end;
-      end.kind = RecordKind::kEnd;
-      alignas(8) uint8_t bytes[sizeof(format::RecordHeader)];
-      format::EncodeRecord(end, bytes);
-      format::SealRecord(bytes, plan.end, head.incarnation, context_.superblock.hash_seed);
-      CopyToShared(context_.base + plan.end, bytes, sizeof bytes);
-    }
+    if (head.limit() - plan.end >= sizeof(format::RecordHeader)) queue_ends_.push_back({plan.end, head.incarnation});
     shard.head.store(head.limit(), kRelaxed);
     shard.head_end.store(head.limit(), kRelaxed);
     shard.head_unit.store(head.unit, kRelaxed);
@@ -403,6 +406,15 @@ class Recovery {
     shard.wasted_bytes.store(wasted_bytes, kRelaxed);
     shard.clear_runs.store(1, kRelaxed);
     return Code::kOk;
+  }
+
+  void WriteEnd(const QueueEnd& queue_end) {
+    RecordView end;
+    end.kind = RecordKind::kEnd;
+    alignas(8) uint8_t bytes[sizeof(format::RecordHeader)];
+    format::EncodeRecord(end, bytes);
+    format::SealRecord(bytes, queue_end.position, queue_end.incarnation, context_.superblock.hash_seed);
+    CopyToShared(context_.base + queue_end.position, bytes, sizeof bytes);
   }
 
   Status FreeUnusedValueRuns() {
@@ -438,6 +450,7 @@ class Recovery {
   std::vector<std::pair<uint64_t, uint32_t>> value_runs_;
   std::unordered_set<uint64_t> unsound_;  // records whose value runs are not what they say
   std::vector<uint8_t> run_bytes_;
+  std::vector<QueueEnd> queue_ends_;
   uint64_t units_ = 0;
   uint64_t done_ = 0;
   uint64_t total_ = 0;

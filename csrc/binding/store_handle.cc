@@ -22,10 +22,6 @@ void Pause() {
   os::WaitOnWord(&never_changes, 0, kBlockedPauseUs);
 }
 
-void FinalizeStore(napi_env /*env*/, void* data, void* /*hint*/) {
-  delete static_cast<std::shared_ptr<StoreHandle>*>(data);
-}
-
 /** What a store is opened with, and what came of it. */
 struct Opening {
   store::OpenOptions options;
@@ -59,6 +55,42 @@ Status Open(Opening* opening) {
     opening->may_stall = info.filesystem != os::FilesystemKind::kRam;
   }
   return Code::kOk;
+}
+
+/** A call of the whole store that answers nothing or a number. */
+class WholeJob final : public Job {
+ public:
+  using Call = Status (*)(StoreHandle* handle, double* answer);
+
+  WholeJob(std::shared_ptr<StoreHandle> handle, Mode mode, Call call, bool answers)
+      : Job(handle->lane(), mode), handle_(std::move(handle)), call_(call), answers_(answers) {}
+
+ protected:
+  Status Execute() override { return YieldWhileBlocked(call_(handle_.get(), &answer_), &blocked_since_ns_); }
+  napi_value Result(napi_env env) override { return answers_ ? NewNumber(env, answer_) : Undefined(env); }
+  napi_value Failure(napi_env env, const Status& status) override {
+    return StatusToJs(env, status, handle_->path().c_str());
+  }
+
+ private:
+  const std::shared_ptr<StoreHandle> handle_;
+  const Call call_;
+  const bool answers_;
+  double answer_ = 0;
+  uint64_t blocked_since_ns_ = 0;
+};
+
+Status CloseWhole(StoreHandle* handle, double* /*answer*/) { return handle->Close(); }
+
+/** The handle was collected, or the environment ends. */
+void FinalizeStore(napi_env env, void* data, void* /*hint*/) {
+  const std::unique_ptr<std::shared_ptr<StoreHandle>> handle(static_cast<std::shared_ptr<StoreHandle>*>(data));
+  if ((*handle)->is_closing()) return;
+  const Environment* environment = Environment::Of(env);
+  // Closing may wait, so that it has no place in the middle of garbage collection. At the end of the environment there
+  // are no jobs any more: whoever lets go last leaves the store as a kill would.
+  if (environment == nullptr || environment->ending()) return;
+  Job::StartDetached(env, std::make_unique<WholeJob>(*handle, Job::Mode::kExclusive, CloseWhole, /*answers=*/false));
 }
 
 napi_value NewStoreHandle(napi_env env, Opening opening) {
@@ -99,31 +131,6 @@ class DestroyJob final : public Job {
   const std::string path_;
   uint64_t blocked_since_ns_ = 0;
 };
-
-/** A call of the whole store that answers nothing or a number. */
-class WholeJob final : public Job {
- public:
-  using Call = Status (*)(StoreHandle* handle, double* answer);
-
-  WholeJob(std::shared_ptr<StoreHandle> handle, Mode mode, Call call, bool answers)
-      : Job(handle->lane(), mode), handle_(std::move(handle)), call_(call), answers_(answers) {}
-
- protected:
-  Status Execute() override { return YieldWhileBlocked(call_(handle_.get(), &answer_), &blocked_since_ns_); }
-  napi_value Result(napi_env env) override { return answers_ ? NewNumber(env, answer_) : Undefined(env); }
-  napi_value Failure(napi_env env, const Status& status) override {
-    return StatusToJs(env, status, handle_->path().c_str());
-  }
-
- private:
-  const std::shared_ptr<StoreHandle> handle_;
-  const Call call_;
-  const bool answers_;
-  double answer_ = 0;
-  uint64_t blocked_since_ns_ = 0;
-};
-
-Status CloseWhole(StoreHandle* handle, double* /*answer*/) { return handle->Close(); }
 
 Status FlushWhole(StoreHandle* handle, double* /*answer*/) {
   const StoreUse use(handle);

@@ -48,6 +48,9 @@ class StoreHandle {
   /** May wait: for whoever has entered, then for the device. Later calls answer ok at once. */
   Status Close();
 
+  /** Whether Close() has begun. */
+  bool is_closing() const { return (users_.load(std::memory_order_relaxed) & kClosing) != 0; }
+
   /** Only between Enter() and Leave(). */
   store::Store* engine() const { return engine_.get(); }
   const std::shared_ptr<Lane>& lane() const { return lane_; }

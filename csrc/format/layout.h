@@ -252,7 +252,8 @@ constexpr uint32_t kEntriesPerLine = 5;
 constexpr uint32_t kEntriesPerSegment = kLinesPerSegment * kEntriesPerLine;
 constexpr uint32_t kMaxProbeLines = 32;    // a search
 constexpr uint32_t kInsertProbeLines = 8;  // an insertion; then the segment is split
-constexpr uint32_t kDirectoryBits = 24;      // depth at most
+constexpr uint32_t kDirectoryBits = 24;
+constexpr uint32_t kMaxDirectoryDepth = 21;  // 2^21 words are a run of 16 MiB, the largest
 constexpr uint32_t kPieceDirectoryDepth = 11;  // 2^11 words fill a piece
 
 /**

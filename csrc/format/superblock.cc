@@ -13,7 +13,8 @@ enum class Verdict { kValid, kForeign, kUnknown, kDamaged };
 Verdict Judge(const Superblock& block) {
   if (block.magic != kSuperblockMagic) return Verdict::kForeign;
   if (block.checksum != Crc32c(0, &block, offsetof(Superblock, checksum))) return Verdict::kDamaged;
-  if (block.version != kFormatVersion || (block.features_incompatible & ~kKnownIncompatible) != 0) return Verdict::kUnknown;
+  if (block.version != kFormatVersion || (block.features_incompatible & ~kKnownIncompatible) != 0 ||
+      (block.features_read_compatible & ~kKnownReadCompatible) != 0) return Verdict::kUnknown;
   const bool sound = std::has_single_bit(block.shard_count) && block.shard_count >= 16 && block.shard_count <= 256 &&
                      block.slots_per_shard == kVersionSlots / block.shard_count && block.max_bytes >= kUnitBytes * 16 &&
                      block.max_bytes <= uint64_t{1} << 46 && block.max_bytes % kUnitBytes == 0 &&

@@ -292,42 +292,43 @@ Status MappedFile::TryRead(ReadRange* range) {
   // A substitute may have to go: that is for a read that may wait.
   if (Substituted(range->position, range->length)) return Code::kCold;
 
+  // First, because a read that refuses to wait has the system start reading what is missing, and that may wait where
+  // the device's queue is full.
+  if (residency_is_truthful_ && !InMemory(range->position, range->length)) return Code::kCold;
   // The proof without a gap between looking and reading; it also sees where the file ends now.
-  size_t got = 0;
-  Status status;
-  if (!resident_reads_work_.load(std::memory_order_relaxed)) {
-    status = Code::kUnsupported;
-  } else if (shared_) {
-    status = os::ReadIfResident(fd_, range->target, range->length, file_position, &got);
-    if (status.ok()) return got == range->length ? Status() : Status(Code::kCold);
-  } else {
-    // Private stores are in the map alone; the file is asked just whether it still reaches that far.
+  if (resident_reads_work_.load(std::memory_order_relaxed)) {
+    size_t got = 0;
     std::byte last;
-    status = os::ReadIfResident(fd_, &last, 1, file_position + range->length - 1, &got);
-    if (status.ok() && got == 0) return Code::kCold;
+    // Private stores are in the map alone: the file is asked just whether it still reaches that far.
+    const Status status = shared_ ? os::ReadIfResident(fd_, range->target, range->length, file_position, &got)
+                                  : os::ReadIfResident(fd_, &last, 1, file_position + range->length - 1, &got);
+    if (status.ok() && got < (shared_ ? range->length : 1)) return Code::kCold;
+    if (status.ok() && shared_) return {};
+    if (status.code() == Code::kUnsupported) resident_reads_work_.store(false, std::memory_order_relaxed);
+    if (!status.ok() && status.code() != Code::kUnsupported) return Code::kCold;
   }
-  if (!status.ok() && status.code() != Code::kUnsupported) return Code::kCold;
-  if (!status.ok()) resident_reads_work_.store(false, std::memory_order_relaxed);
   if (!residency_is_truthful_) return Code::kCold;
-
-  uint8_t resident[256];
-  const uint64_t page_size = os::PageSize();
-  uint64_t checked = 0;
-  while (checked < range->length) {
-    // Whole pages but for the first piece, which ends at a page's end.
-    const uint64_t skew = (skew_ + range->position + checked) & (page_size - 1);
-    const uint64_t piece = std::min(range->length - checked, sizeof resident * page_size - skew);
-    std::byte* address = AddressOf(range->position + checked);
-    if (!os::Residency(address, piece, resident).ok()) return Code::kCold;
-    const uint64_t pages = (skew + piece + page_size - 1) / page_size;
-    if (std::find(resident, resident + pages, 0) != resident + pages) return Code::kCold;
-    checked += piece;
-  }
   // Asking a filesystem in memory never waits. Where neither way works, a file that somebody cut short within this
   // very page answers zeros for the rest of it; a read that may wait says kIo.
   if (in_ram_ && !FileReaches(range->position + range->length).ok()) return Code::kCold;
   std::memcpy(range->target, AddressOf(range->position), range->length);
   return Substituted(range->position, range->length) ? Code::kCold : Code::kOk;
+}
+
+bool MappedFile::InMemory(uint64_t position, uint64_t length) const {
+  uint8_t resident[256];
+  const uint64_t page_size = os::PageSize();
+  uint64_t checked = 0;
+  while (checked < length) {
+    // Whole pages but for the first piece, which ends at a page's end.
+    const uint64_t skew = (skew_ + position + checked) & (page_size - 1);
+    const uint64_t piece = std::min(length - checked, sizeof resident * page_size - skew);
+    if (!os::Residency(AddressOf(position + checked), piece, resident).ok()) return false;
+    const uint64_t pages = (skew + piece + page_size - 1) / page_size;
+    if (std::find(resident, resident + pages, 0) != resident + pages) return false;
+    checked += piece;
+  }
+  return true;
 }
 
 // ───────────────────────────────────────────────────────────── the map as a whole

@@ -123,6 +123,8 @@ class MappedFile {
   // Under mutex_, shared or exclusive.
   std::byte* AddressOf(uint64_t position) const { return base_ + skew_ + position; }
   bool Substituted(uint64_t position, uint64_t length) const;
+  /** Never waits. Asks the system about every page. */
+  bool InMemory(uint64_t position, uint64_t length) const;
   uint64_t ClipLocked(uint64_t position, uint64_t length) const;
 
   /** Runs `use` on the bytes of the range, once more after putting the file's pages back where substitutes were met. */

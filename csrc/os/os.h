@@ -168,6 +168,11 @@ uint64_t ThreadFaultCount();
 /** Whether any page of the mapping is now a private substitute: one load (acquire), for the common case. Ask after
  *  reading the bytes that are to be believed: who has read a substitute's bytes finds it noted until it is restored. */
 bool HasSubstitutes(MappingId id);
+/**
+ * Moves on with every page of the mapping that is substituted or restored: what was read between two equal answers, from pages that
+ * are no substitutes, was the file's.
+ */
+uint64_t SubstituteChanges(MappingId id);
 /** Whether a page of [address, address + length) is now a private substitute. Lock-free; at worst a search of
  *  kMaxSubstitutes words. */
 bool IsSubstituted(MappingId id, const std::byte* address, uint64_t length);

@@ -181,7 +181,8 @@ Status TakeRun(const Context& context, uint32_t size_class, const RunRequest& re
   FAULTLESS_TRY(lock.status());
   FAULTLESS_TRY(FinishGrowth(context));
   auto& allocator = context.allocator();
-  if (purpose == Purpose::kUser && AvailableUnits(context) < UnitsOf(size_class) + ReserveUnits(context)) {
+  if (size_class > format::kMaxClass) return {Code::kStoreFull, "no run is that large"};
+  if (purpose == Purpose::kUser && !context.recovering && AvailableUnits(context) < UnitsOf(size_class) + ReserveUnits(context)) {
     return {Code::kStoreFull, "the store has reached maxBytes"};
   }
   uint32_t found = size_class;

@@ -1,6 +1,7 @@
 #include "store/cleaner.h"
 
 #include <cstring>
+#include <vector>
 
 #include "base/hash.h"
 #include "os/os.h"
@@ -59,8 +60,31 @@ Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, 
   transaction.Add(shard.keys, -1);
   transaction.Add(shard.live_bytes, -static_cast<int64_t>(bytes));
   transaction.Add(shard.value_bytes, -static_cast<int64_t>(record.large.run_bytes));
-  transaction.Set(shard.tail, shard.tail.load(kRelaxed) + bytes);
   return transaction.Commit();
+}
+
+/**
+ * Releases the value runs of a dead record at the tail, unless a younger record of the key refers to them as well: after a
+ * recovery the tail stands before records that have been moved already. The record is in the read scratch, which is reused.
+ */
+Status ReleaseRunsOfDead(const Context& context, uint32_t shard_index, uint64_t hash, const format::RecordView& record) {
+  const std::vector<format::RunReference> runs(record.runs.begin(), record.runs.end());
+  const std::vector<uint8_t> key(record.key.begin(), record.key.end());
+  const bool promised = AreRunsPromised(context, shard_index, context.shard(shard_index).tail.load(kRelaxed), record);
+  bool shared = false;
+  const auto need = [](uint64_t, uint64_t) -> Status { return Code::kOk; };
+  const Status probed = Probe({context}, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), need,
+                              [&](const IndexHit& hit) -> Status {
+                                format::RecordView live;
+                                uint64_t bytes;
+                                FAULTLESS_TRY(ReadRecordAt(context, hit.position, &live, &bytes));
+                                if (live.runs.empty() || live.key.size() != key.size()) return Code::kAbsent;
+                                if (std::memcmp(live.key.data(), key.data(), key.size()) != 0) return Code::kAbsent;
+                                shared = live.runs.front().incarnation == runs.front().incarnation;
+                                return Code::kOk;
+                              });
+  if (!probed.ok() && probed.code() != Code::kAbsent) return probed;
+  return shared ? Status() : ReleaseRuns(context, runs, promised);
 }
 
 }  // namespace
@@ -117,13 +141,12 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
       shard.tail.store(tail + bytes, std::memory_order_release);
       continue;
     }
-    const bool promised = !record.runs.empty() && AreRunsPromised(context, shard_index, tail, record);
     const uint64_t hash = HashBytes(record.key.data(), record.key.size(), context.superblock.hash_seed);
     IndexHit hit;
     Status found = Code::kAbsent;
     if (!IsBeforeClear(shard)) found = FindEntryOf(context, shard_index, hash, tail, &hit);
     if (found.code() == Code::kAbsent) {
-      if (!record.runs.empty()) FAULTLESS_TRY(ReleaseRuns(context, record.runs, promised));
+      if (!record.runs.empty()) FAULTLESS_TRY(ReleaseRunsOfDead(context, shard_index, hash, record));
       shard.tail.store(tail + bytes, std::memory_order_release);
       continue;
     }
@@ -134,8 +157,7 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     }
     if ((record.flags & format::kRecordExpires) && record.expires_at_ms <= os::WallClockMs()) {
       FAULTLESS_TRY(DropExpired(context, shard_index, hash, hit, record, bytes));
-      if (!record.runs.empty()) FAULTLESS_TRY(ReleaseRuns(context, record.runs, promised));
-      continue;
+      continue;  // the next turn finds it dead
     }
     FAULTLESS_TRY(MoveRecord(context, shard_index, hash, hit, record, bytes));
     budget.moved_records--;

@@ -26,6 +26,7 @@ struct Context {
   uint32_t opener_slot = 0;
   uint32_t owner_word = 0;      // our lock word without the waiters bit; 0 when read-only
   bool read_only = false;
+  bool recovering = false;      // a full store can be recovered, too
   bool control_locked = false;  // the control region is locked into memory
   std::atomic<uint32_t> chains_in_use{0};  // bit per chain of pending value runs
   std::atomic<uint32_t> chains_abandoned{0};  // of those: whose runs could not be freed yet

@@ -161,57 +161,74 @@ bool Engine::MemorySurvived(const Superblock& block) const {
          block.device == device_;
 }
 
+Status Engine::RereadSuperblock() {
+  Superblock blocks[2];
+  std::memcpy(blocks, context_.base, sizeof blocks);
+  Superblock now;
+  FAULTLESS_TRY(format::ChooseSuperblock(blocks[0], blocks[1], &now));
+  const Superblock& opened = context_.superblock;
+  // The mapping and its geometry were made for what was read first.
+  if (std::memcmp(now.store_id, opened.store_id, sizeof now.store_id) != 0 || now.max_bytes != opened.max_bytes ||
+      now.shard_count != opened.shard_count || std::memcmp(now.hash_seed, opened.hash_seed, sizeof now.hash_seed) != 0) {
+    return {Code::kFormat, "the file has been replaced by another store meanwhile"};
+  }
+  context_.superblock = now;
+  return Code::kOk;
+}
+
+Status Engine::CheckControl() const {
+  if (storage_->HasSubstitutes() && storage_->IsSubstituted(0, format::ControlEnd(context_.shards()))) {
+    return Status::Io("the control region cannot be read", format::kControlOffset);
+  }
+  return Code::kOk;
+}
+
 Status Engine::Begin(const OpenOptions& options) {
   bool others = false;
-  // Only an exclusive attempt tells; a read-only descriptor asks about an exclusive one as well.
   FAULTLESS_TRY(storage_->IsByteLocked(format::kUsersByte, &others));
   uint64_t file_bytes;
   FAULTLESS_TRY(storage_->FileBytes(&file_bytes));
   if (file_bytes < (context_.head_units() + 1) * format::kUnitBytes) {
     return Status::Corrupt("the file ends within its control region", file_bytes);
   }
-  // As of now: another opener may have changed it since it was read without the gate.
-  Superblock blocks[2];
-  std::memcpy(blocks, context_.base, sizeof blocks);
-  FAULTLESS_TRY(format::ChooseSuperblock(blocks[0], blocks[1], &context_.superblock));
+  FAULTLESS_TRY(storage_->PopulateRead(0, format::ControlEnd(context_.shards())));
+  FAULTLESS_TRY(RereadSuperblock());
   auto& header = context_.header();
   const bool clean = context_.superblock.state == static_cast<uint32_t>(FileState::kClean);
+  const bool ours = header.magic.load(std::memory_order_acquire) == format::kControlMagic;
+  const bool poisoned = !others && header.flush_poisoned.load(std::memory_order_acquire) != 0;
   const uint64_t published_bytes = context_.allocator().published_units.load(std::memory_order_acquire) * format::kUnitBytes;
-  if (clean && header.magic.load(std::memory_order_acquire) == format::kControlMagic && published_bytes > file_bytes) {
+  if (clean && ours && published_bytes > file_bytes) {
     return Status::Corrupt("the file is shorter than it was when it was closed", file_bytes);
   }
-  bool sound = header.magic.load(std::memory_order_acquire) == format::kControlMagic &&
-               published_bytes <= file_bytes;
+  bool sound = ours && published_bytes <= file_bytes;
   if (!clean) {
-    sound = sound && header.ready.load(std::memory_order_acquire) == static_cast<uint32_t>(format::ReadyState::kReady) &&
-            MemorySurvived(context_.superblock) &&
-            (others || header.flush_poisoned.load(std::memory_order_acquire) == 0);
+    sound = sound && !poisoned && MemorySurvived(context_.superblock) &&
+            header.ready.load(std::memory_order_acquire) == static_cast<uint32_t>(format::ReadyState::kReady);
   }
+  FAULTLESS_TRY(CheckControl());
   if (!sound && others) return Status::Corrupt("the control region is damaged while others use it", format::kControlOffset);
+  bool acquired = false;
   if (context_.read_only) {
     if (!sound) {
       return {Code::kUnsupported, "the store was not closed and must be recovered: open it once for writing"};
     }
-    bool acquired = false;
     FAULTLESS_TRY(storage_->TryLockByte(format::kUsersByte, false, &acquired));
     return acquired ? Status() : Status(Code::kBusy);
   }
-  const uint64_t faults = storage_->ThreadFaults();
   if (!sound) {
-    header.ready.store(static_cast<uint32_t>(format::ReadyState::kNotReady), std::memory_order_release);
-    context_.superblock.incarnation_base += uint64_t{1} << 40;
-    // The new incarnations are on the device before anything uses one.
-    FAULTLESS_TRY(WriteSuperblock(FileState::kOpen));
-    FAULTLESS_TRY(TakeOpenerSlot());
-    FAULTLESS_TRY(Recover(context_, options.on_progress));
-    header.recoveries.fetch_add(1, std::memory_order_acq_rel);
-    // Recovery has cleared the openers' generations, ours among them.
-    context_.opener(context_.opener_slot).generation.store(context_.owner_word >> format::kLockSlotBits, std::memory_order_release);
-    FAULTLESS_TRY(storage_->Sync());
-  } else if (clean || !others) {
-    FAULTLESS_TRY(WriteSuperblock(FileState::kOpen));
+    FAULTLESS_TRY(RecoverStore(options, poisoned));
+  } else {
+    if (clean || !others) {
+      const Status marked = WriteSuperblock(FileState::kOpen);
+      if (!marked.ok()) {
+        // A sync failed: whether what memory shows is on the device is not known. The next opener recovers.
+        header.ready.store(static_cast<uint32_t>(format::ReadyState::kNotReady), std::memory_order_release);
+        return marked;
+      }
+    }
+    FAULTLESS_TRY(TakeOpenerSlot(true));
   }
-  if (sound) FAULTLESS_TRY(TakeOpenerSlot());
   if (clean || !sound || !others) {
     const os::BootId boot = os::CurrentBootId();
     header.boot_id[0].store(boot.words[0], std::memory_order_release);
@@ -220,51 +237,80 @@ Status Engine::Begin(const OpenOptions& options) {
     header.flush_poisoned.store(0, std::memory_order_release);
     header.ready.store(static_cast<uint32_t>(format::ReadyState::kReady), std::memory_order_release);
   }
-  if (storage_->ThreadFaults() != faults) return Status::Io("the control region cannot be read", format::kControlOffset);
-  bool acquired = false;
+  FAULTLESS_TRY(CheckControl());
   FAULTLESS_TRY(storage_->TryLockByte(format::kUsersByte, false, &acquired));
   if (acquired) FAULTLESS_TRY(storage_->TryLockByte(format::kWritersByte, false, &acquired));
   return acquired ? Status() : Status(Code::kBusy);
 }
 
-Status Engine::TakeOpenerSlot() {
+Status Engine::RecoverStore(const OpenOptions& options, bool drop_cache) {
+  auto& header = context_.header();
+  // After a failed sync the kernel calls pages clean that it could not write: what counts is what the device has.
+  if (drop_cache) storage_->DropCache();
+  header.ready.store(static_cast<uint32_t>(format::ReadyState::kNotReady), std::memory_order_release);
+  context_.superblock.incarnation_base += uint64_t{1} << 40;
+  // The new incarnations are on the device before anything uses one.
+  FAULTLESS_TRY(WriteSuperblock(FileState::kOpen));
+  FAULTLESS_TRY(TakeOpenerSlot(false));
+  context_.recovering = true;
+  const Status recovered = Recover(context_, options.on_progress);
+  context_.recovering = false;
+  FAULTLESS_TRY(recovered);
+  header.recoveries.fetch_add(1, std::memory_order_acq_rel);
+  // Recovery has cleared the openers' generations, ours among them.
+  context_.opener(context_.opener_slot)
+      .generation.store(context_.owner_word >> format::kLockSlotBits, std::memory_order_release);
+  return storage_->Sync();
+}
+
+Status Engine::TakeOpenerSlot(bool settle) {
   bool found = false;
   for (uint32_t slot = 0; slot < format::kOpenerSlots; slot++) {
-    bool acquired = false;
-    const bool pending = [&] {
+    const bool pending = settle && [&] {
       for (const format::Word& chain : context_.pending(slot).chains) {
         if (chain.load(std::memory_order_acquire) != 0) return true;
       }
       return false;
     }();
     if (found && !pending) continue;
+    bool acquired = false;
     FAULTLESS_TRY(storage_->TryLockByte(format::kOpenerBytes + slot, true, &acquired));
     if (!acquired) continue;
-    if (!found) {
-      found = true;
-      auto& opener = context_.opener(slot);
-      uint32_t generation = (opener.generation.load(std::memory_order_acquire) + 1) & format::kLockGenerationMask;
-      if (generation == format::kLockGenerationMask) generation = 0;  // with slot 1,023 and a waiter that would be all ones
-      opener.process_id.store(os::ProcessId(), std::memory_order_release);
-      opener.generation.store(generation, std::memory_order_release);
-      context_.opener_slot = slot;
-      context_.owner_word = generation << format::kLockSlotBits | (slot + 1);
-      if (pending) FAULTLESS_TRY(SettleDead(slot));
+    if (found) {
+      // Another dead opener's: where somebody holds a lock just now, the next opener settles it.
+      const Status settled = SettleDead(slot);
+      FAULTLESS_TRY(storage_->UnlockByte(format::kOpenerBytes + slot));
+      if (!settled.ok() && settled.code() != Code::kWouldBlock) return settled;
       continue;
     }
-    const Status settled = SettleDead(slot);
-    FAULTLESS_TRY(storage_->UnlockByte(format::kOpenerBytes + slot));
+    auto& opener = context_.opener(slot);
+    const uint32_t before = opener.generation.load(std::memory_order_acquire);
+    uint32_t generation = (before + 1) & format::kLockGenerationMask;
+    if (generation == format::kLockGenerationMask) generation = 1;  // with slot 1,023 and a waiter that would be all ones
+    opener.process_id.store(os::ProcessId(), std::memory_order_release);
+    opener.generation.store(generation, std::memory_order_release);
+    context_.opener_slot = slot;
+    context_.owner_word = generation << format::kLockSlotBits | (slot + 1);
+    // What an earlier user of the slot left decided and not applied may name the slot's own words: a slot is used again
+    // only when nothing of that is left.
+    const Status settled = settle && (before != 0 || pending) ? SettleDead(slot) : Status();
+    if (settled.code() == Code::kWouldBlock) {
+      context_.owner_word = 0;
+      FAULTLESS_TRY(storage_->UnlockByte(format::kOpenerBytes + slot));
+      continue;
+    }
     FAULTLESS_TRY(settled);
+    found = true;
   }
   return found ? Status() : Status(Code::kBusy, "512 processes have the store open");
 }
 
 Status Engine::SettleDead(uint32_t slot) {
+  {
+    const AllocatorLock lock(context_);
+    FAULTLESS_TRY(lock.status());
+  }
   for (uint32_t i = 0; i < context_.shards(); i++) {
-    const uint32_t word = context_.shard(i).lock.load(std::memory_order_acquire);
-    const bool holds = (word & ((1u << format::kLockSlotBits) - 1)) == slot + 1 &&
-                       (word & ~format::kLockWaiters) != context_.owner_word;
-    if (!holds) continue;
     const ShardLock lock(context_, i);
     FAULTLESS_TRY(lock.status());
   }
@@ -297,11 +343,11 @@ Status Engine::Close() {
     if (context_.header().flush_poisoned.load(std::memory_order_acquire) != 0) {
       return {Code::kIo, "an earlier flush failed: the next open recovers"};
     }
+    // A substitute page is private: what this process sees is not what the file has.
+    if (storage_->HasSubstitutes() && storage_->Restore() > 0) return {Code::kIo, "part of the file cannot be read"};
     // What the mark promises must be on the device before the mark is.
     FAULTLESS_TRY(storage_->Sync());
-    Superblock blocks[2];
-    std::memcpy(blocks, context_.base, sizeof blocks);
-    FAULTLESS_TRY(format::ChooseSuperblock(blocks[0], blocks[1], &context_.superblock));
+    FAULTLESS_TRY(RereadSuperblock());
     return WriteSuperblock(FileState::kClean);
   };
   const Status status = finish();

@@ -36,8 +36,14 @@ class Engine {
   Engine() = default;
   Status Begin(const OpenOptions& options);
   Status TakeGate();
-  Status TakeOpenerSlot();
+  Status RecoverStore(const OpenOptions& options, bool drop_cache);
+  /** `settle`: give back what the slot's dead users left; not before a recovery, which forgets it all. */
+  Status TakeOpenerSlot(bool settle);
   Status SettleDead(uint32_t slot);
+  /** Takes the superblock as it is now; kFormat where it is another store's. */
+  Status RereadSuperblock();
+  /** kIo where a page of the control region is a substitute. */
+  Status CheckControl() const;
   Status WriteSuperblock(format::FileState state);
   bool MemorySurvived(const format::Superblock& block) const;
 

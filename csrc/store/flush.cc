@@ -52,8 +52,8 @@ Status Flush(Context& context) {
   auto& lock = context.allocator().flush_lock;
   // Whoever holds it waits for the same device: so does this one, however long that takes.
   Status status = Code::kWouldBlock;
-  bool took_over;
-  while (status.code() == Code::kWouldBlock) status = AcquireWord(context, &lock, &took_over);
+  uint32_t dead_holder;
+  while (status.code() == Code::kWouldBlock) status = AcquireWord(context, &lock, &dead_holder);
   FAULTLESS_TRY(status);
   status = FlushLocked(context);
   ReleaseWord(&lock);

@@ -110,7 +110,7 @@ Status DoubleDirectory(const Context& context, uint32_t shard_index) {
   if (!RouteOf(context, shard.directory.load(kRelaxed), 0, &route)) {
     return Status::Corrupt("a directory word points nowhere", context.OffsetOf(&shard.directory));
   }
-  if (route.depth >= format::kDirectoryBits) return {Code::kStoreFull, "the index has reached its largest directory"};
+  if (route.depth >= format::kMaxDirectoryDepth) return {Code::kStoreFull, "the index has reached its largest directory"};
   FAULTLESS_TRY(FreeSpareDirectory(context, &shard));
   const uint32_t depth = route.depth + 1;
   const uint64_t words = uint64_t{1} << depth;
@@ -149,7 +149,7 @@ Status DoubleDirectory(const Context& context, uint32_t shard_index) {
 bool RouteOf(const Context& context, uint64_t directory_word, uint32_t tag, SegmentRoute* route) {
   route->depth = directory_word & 0xFF;
   route->directory = (directory_word >> 8) * kPieceBytes;
-  if (route->depth > format::kDirectoryBits) return false;
+  if (route->depth > format::kMaxDirectoryDepth) return false;
   const uint64_t index = format::DirectoryBitsOf(tag) >> (format::kDirectoryBits - route->depth);
   route->word = route->directory + index * 8;
   return context.Contains(route->directory, uint64_t{8} << route->depth);

@@ -57,10 +57,10 @@ Status LargeValueWriter::Write(std::span<const uint8_t> value, uint32_t shard_in
     FAULTLESS_TRY(status);
     const uint64_t bytes = RunBytes(size_class);
     const uint64_t offset = unit * format::kUnitBytes;
-    const uint64_t faults = context_.storage->ThreadFaults();
+    const uint64_t changes = context_.storage->SubstituteChanges();
     FAULTLESS_TRY(context_.storage->PopulateWrite(offset, bytes));
     CopyToShared(context_.base + offset, value.data() + written, bytes);
-    if (context_.storage->ThreadFaults() != faults) return Status::Io("a value could not be written", offset);
+    if (context_.storage->SubstituteChanges() != changes || context_.storage->IsSubstituted(offset, bytes)) return Status::Io("a value could not be written", offset);
     crc = Crc32c(crc, value.data() + written, bytes);
     const uint64_t incarnation = context_.entry(unit).incarnation.load(std::memory_order_relaxed);
     if (runs_.size() == format::kMaxRuns) return {Code::kStoreFull, "free space is too scattered for this value"};

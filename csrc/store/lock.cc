@@ -48,8 +48,8 @@ Status TryAcquireWord(const Context& context, format::HalfWord* word) {
   return Code::kWouldBlock;
 }
 
-Status AcquireWord(const Context& context, format::HalfWord* word, bool* took_over) {
-  *took_over = false;
+Status AcquireWord(const Context& context, format::HalfWord* word, uint32_t* dead_holder) {
+  *dead_holder = 0;
   for (int spin = 0; spin < kSpins; spin++) {
     const uint32_t seen = word->load(std::memory_order_relaxed);
     if (seen == 0 && TryTake(word, 0, context.owner_word)) return Code::kOk;
@@ -70,7 +70,7 @@ Status AcquireWord(const Context& context, format::HalfWord* word, bool* took_ov
       }
       if (!IsHolderDead(context, seen)) return Code::kWouldBlock;
       if (TryTake(word, seen, context.owner_word | format::kLockWaiters)) {
-        *took_over = true;
+        *dead_holder = seen;
         return Code::kOk;
       }
       continue;
@@ -89,14 +89,19 @@ void ReleaseWord(format::HalfWord* word) {
 }
 
 ShardLock::ShardLock(const Context& context, uint32_t shard) : context_(context), shard_(context.shard(shard)) {
-  bool took_over = false;
-  status_ = AcquireWord(context, &shard_.lock, &took_over);
+  uint32_t dead_holder = 0;
+  status_ = AcquireWord(context, &shard_.lock, &dead_holder);
   if (!status_.ok()) return;
-  if (took_over) {
-    // The dead holder may have died in a change of the allocator that also changes words of this shard. Where a live
-    // process holds the allocator now, it settled that when it took over.
+  if (dead_holder != 0) {
+    // The dead holder may have died in a change of the allocator that also changes words of this shard: that is settled
+    // first, by us or by whoever holds the allocator now. Until it is, the shard stays the dead holder's.
     const AllocatorLock allocator(context);
-    if (!allocator.status().ok() && allocator.status().code() != Code::kWouldBlock) status_ = allocator.status();
+    if (!allocator.status().ok()) {
+      status_ = allocator.status();
+      shard_.lock.store(dead_holder | format::kLockWaiters, std::memory_order_release);
+      os::WakeWord(&shard_.lock, 1);
+      return;
+    }
   }
   if (status_.ok()) status_ = ReplayOf(context, &shard_.intent, &shard_, shard);
   if (!status_.ok()) ReleaseWord(&shard_.lock);
@@ -107,8 +112,8 @@ ShardLock::~ShardLock() {
 }
 
 AllocatorLock::AllocatorLock(const Context& context) : context_(context) {
-  bool took_over = false;
-  status_ = AcquireWord(context, &context.allocator().lock, &took_over);
+  uint32_t dead_holder = 0;
+  status_ = AcquireWord(context, &context.allocator().lock, &dead_holder);
   if (!status_.ok()) return;
   status_ = ReplayOf(context, &context.allocator().intent, nullptr, 0);
   if (!status_.ok()) ReleaseWord(&context.allocator().lock);

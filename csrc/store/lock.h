@@ -9,8 +9,11 @@
 
 namespace faultless::store {
 
-/** kOk, kWouldBlock (a live process holds it; nothing was done), kIo (the word cannot be read). *took_over: from a dead holder. */
-Status AcquireWord(const Context& context, format::HalfWord* word, bool* took_over);
+/**
+ * kOk, kWouldBlock (a live process holds it; nothing was done), kIo (the word cannot be read). *dead_holder: the word of the dead
+ * holder that it was taken over from, or 0.
+ */
+Status AcquireWord(const Context& context, format::HalfWord* word, uint32_t* dead_holder);
 /** Only for holders that can be waited out without harm (flush): one attempt, no waiting, takes over from the dead. */
 Status TryAcquireWord(const Context& context, format::HalfWord* word);
 void ReleaseWord(format::HalfWord* word);

@@ -63,6 +63,13 @@ Status MappedStorage::Lock(uint64_t offset, uint64_t length) {
   return os::LockPages(base_ + pages.offset, pages.length);
 }
 
+void MappedStorage::DropCache() {
+  uint64_t bytes;
+  if (!FileBytes(&bytes).ok()) return;
+  const Pages pages = PagesAround(0, std::min(bytes, max_bytes_));
+  static_cast<void>(os::Advise(fd_, 0, base_, pages.length, os::Advice::kDontNeed));
+}
+
 void MappedStorage::WillNeed(uint64_t offset, uint64_t length) {
   const Pages pages = PagesAround(offset, length);
   // Advice only: the read that follows reports what is wrong.

@@ -25,11 +25,12 @@ class MappedStorage final : public Storage {
   Status PopulateRead(uint64_t offset, uint64_t length) override;
   Status PopulateWrite(uint64_t offset, uint64_t length) override;
   Status Lock(uint64_t offset, uint64_t length) override;
+  void DropCache() override;
   void WillNeed(uint64_t offset, uint64_t length) override;
   bool IsResident(uint64_t offset, uint64_t length) override;
   Status CountResident(uint64_t offset, uint64_t length, uint64_t* pages) override;
   bool residency_known() const override { return residency_known_; }
-  uint64_t ThreadFaults() const override { return os::ThreadFaultCount(); }
+  uint64_t SubstituteChanges() const override { return os::SubstituteChanges(mapping_); }
   bool HasSubstitutes() const override { return os::HasSubstitutes(mapping_); }
   bool IsSubstituted(uint64_t offset, uint64_t length) const override {
     return os::IsSubstituted(mapping_, base_ + offset, length);

@@ -53,7 +53,7 @@ struct Versions {
 /** Ranges that a read believed, for asking whether a fault had put zeros there. */
 class Touched {
  public:
-  explicit Touched(const Context& context) : context_(context), faults_before_(context.storage->ThreadFaults()) {}
+  explicit Touched(const Context& context) : context_(context), changes_before_(context.storage->SubstituteChanges()) {}
   void Add(uint64_t offset, uint64_t size) {
     if (count_ < kRanges) {
       ranges_[count_++] = {offset, size};
@@ -61,17 +61,20 @@ class Touched {
       overflow_ = true;
     }
   }
-  /** kOk, or kIo with the place of the first page that could not be had. */
+  /**
+   * kOk; kIo with the place of the first page that could not be had; kWouldBlock where pages came or went meanwhile, so that
+   * the answer may be made of zeros: read again.
+   */
   Status Check() const {
-    const bool faulted = context_.storage->ThreadFaults() != faults_before_;
-    if (!faulted && !context_.storage->HasSubstitutes()) return Code::kOk;
-    if (faulted && overflow_) return {Code::kIo, "a page of the file could not be read"};
+    const bool changed = context_.storage->SubstituteChanges() != changes_before_;
+    if (!changed && !context_.storage->HasSubstitutes()) return Code::kOk;
+    if (overflow_) return {Code::kIo, "a page of the file could not be read"};
     for (size_t i = 0; i < count_; i++) {
       if (context_.storage->IsSubstituted(ranges_[i].offset, ranges_[i].size)) {
         return Status::Io("a page of the file could not be read", ranges_[i].offset);
       }
     }
-    return Code::kOk;
+    return changed ? Code::kWouldBlock : Code::kOk;
   }
 
  private:
@@ -81,7 +84,7 @@ class Touched {
     uint64_t size;
   };
   const Context& context_;
-  const uint64_t faults_before_;
+  const uint64_t changes_before_;
   size_t count_ = 0;
   bool overflow_ = false;
   Range ranges_[kRanges];
@@ -167,6 +170,7 @@ Status Validated(const Context& context, uint32_t shard_index, uint32_t slot, Re
     const Status intact = touched.Check();
     if (intact.ok()) return status;
     if (mode == ReadMode::kResidentOnly) return Code::kCold;
+    if (intact.code() == Code::kWouldBlock) continue;
     if (restored) return intact;
     context.storage->Restore();
     restored = true;
@@ -267,6 +271,7 @@ Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<V
         }
         const Status status = read_one(i, through);
         if (!read.versions.StillHold()) continue;
+        if (status.code() == Code::kWouldBlock) continue;
         if (status.code() == Code::kIo && attempt == 0) {
           context.storage->Restore();
           continue;
@@ -325,6 +330,9 @@ Status ReadTag(const Context& context, uint32_t shard_index, uint64_t tag48, boo
                          if (IsExpired(record)) return Code::kAbsent;
                          run_bytes.clear();
                          if (want_values && !record.runs.empty()) {
+                           for (const format::RunReference& run : record.runs) {
+                             touched->Add(uint64_t{run.unit} * format::kUnitBytes, RunBytes(run.size_class));
+                           }
                            run_bytes.resize(record.large.run_bytes);
                            FAULTLESS_TRY(ReadRuns(context, record, position, run_bytes.data()));
                          }
@@ -376,6 +384,7 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     }
     status = copy({context, overlaid ? &overlay : nullptr});
     taken = shard.commits.load(std::memory_order_acquire) == before;
+    if (taken && status.code() == Code::kWouldBlock) taken = false;
     if (taken && status.code() == Code::kIo && attempt == 0) {
       context.storage->Restore();
       taken = false;
@@ -388,6 +397,7 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     status = copy({context});
   }
   FAULTLESS_TRY(status);
+  // After a clear the segment here may begin before the prefix: what lies before it has been seen.
   for (uint32_t line = 0; line < format::kLinesPerSegment; line++) {
     const uint64_t* const at = words + line * 8;
     for (uint32_t entry = 0; entry < format::kEntriesPerLine; entry++) {
@@ -395,6 +405,7 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
       if (place == 0) continue;
       const uint32_t half = entry + 1;
       const uint64_t tag = static_cast<uint32_t>(at[half / 2] >> (half % 2 * 32));
+      if (format::DirectoryBitsOf(static_cast<uint32_t>(tag)) < prefix) continue;
       tags->push_back(tag << 16 | format::FingerprintOfPlace(place));
     }
   }

@@ -122,7 +122,10 @@ Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, 
   const uint64_t needed = bytes + kMarkBytes;
   uint64_t unit = shard.next_head_unit.load(kRelaxed);
   EntryView extent;
-  if (unit != 0 && (!ReadRun(context, unit, RunKind::kQueue, &extent) || RunBytes(extent.size_class) < needed)) {
+  if (unit != 0 && !ReadRun(context, unit, RunKind::kQueue, &extent)) {
+    return Status::Corrupt("the next extent is none", context.OffsetOf(&shard.next_head_unit));
+  }
+  if (unit != 0 && RunBytes(extent.size_class) < needed) {
     FAULTLESS_TRY(FreeRun(context, unit, kAnyIncarnation, &shard.next_head_unit));
     unit = 0;
   }

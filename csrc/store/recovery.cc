@@ -4,7 +4,9 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/checksum.h"
 #include "base/hash.h"
+#include "os/os.h"
 #include "store/allocator.h"
 #include "store/index.h"
 #include "store/large_value.h"
@@ -89,10 +91,9 @@ class Recovery {
   Status CollectRuns() {
     for (uint64_t unit = context_.head_units() + 1; unit < units_;) {
       EntryView view;
-      const uint64_t faults = context_.storage->ThreadFaults();
       const bool valid = !context_.IsTableUnit(unit) && format::ReadEntry(context_.entry(unit), unit, &view) &&
                          context_.ContainsRun(unit, view.size_class);
-      if (context_.storage->ThreadFaults() != faults) return Status::Io("a table cannot be read", unit * format::kUnitBytes);
+      if (context_.storage->HasSubstitutes()) return Status::Io("a table cannot be read", unit * format::kUnitBytes);
       if (valid && view.kind == RunKind::kQueue && view.shard < shards_.size() && view.size_class <= format::kMaxQueueClass) {
         shards_[view.shard].push_back({unit, view.sequence, view.incarnation, view.size_class, false, 0, {}});
       } else if (valid && view.kind == RunKind::kValue) {
@@ -134,9 +135,8 @@ class Recovery {
       }
       RecordView record;
       uint64_t bytes;
-      const uint64_t faults = context_.storage->ThreadFaults();
       const bool valid = ReadValid(*extent, position, &record, &bytes);
-      if (context_.storage->ThreadFaults() != faults) return Status::Io("a record cannot be read", position);
+      if (context_.storage->HasSubstitutes()) return Status::Io("a record cannot be read", position);
       if (!valid) break;
       if (record.kind == RecordKind::kEnd) {
         extent->intact = true;
@@ -147,8 +147,10 @@ class Recovery {
         std::memcpy(&mark.tail_sequence, record.value.data(), sizeof mark.tail_sequence);
         extent->marks.push_back(mark);
       }
-      if (record.kind == RecordKind::kSet && !record.runs.empty() && !RunsAreSound(record, position)) {
-        unsound_.insert(position);
+      if (record.kind == RecordKind::kSet && !record.runs.empty() && !IsExpired(record)) {
+        bool sound;
+        FAULTLESS_TRY(CheckRuns(record, &sound));
+        if (!sound) unsound_.insert(position);
       }
       position += bytes;
     }
@@ -158,16 +160,30 @@ class Recovery {
     return Code::kOk;
   }
 
-  bool RunsAreSound(const RecordView& record, uint64_t position) {
+  /** An expired record owns its runs no more: cleaning may have dropped it without a trace. */
+  static bool IsExpired(const RecordView& record) {
+    return (record.flags & format::kRecordExpires) != 0 && record.expires_at_ms <= os::WallClockMs();
+  }
+
+  /** Whether the value runs are those that the record was written with, whole. */
+  Status CheckRuns(const RecordView& record, bool* sound) {
+    *sound = false;
+    uint32_t crc = 0;
     for (const format::RunReference& run : record.runs) {
       EntryView view;
       if (!ReadRun(context_, run.unit, RunKind::kValue, &view) || view.incarnation != run.incarnation ||
           view.size_class != run.size_class) {
-        return false;
+        return Code::kOk;
+      }
+      const uint64_t begin = uint64_t{run.unit} * format::kUnitBytes;
+      FAULTLESS_TRY(context_.storage->PopulateRead(begin, RunBytes(run.size_class)));
+      for (uint64_t at = 0; at < RunBytes(run.size_class); at += piece_.size()) {
+        CopyFromShared(piece_.data(), context_.base + begin + at, piece_.size());
+        crc = Crc32c(crc, piece_.data(), piece_.size());
       }
     }
-    run_bytes_.resize(record.large.run_bytes);
-    return ReadRuns(context_, record, position, run_bytes_.data()).ok();
+    *sound = crc == record.large.value_checksum;
+    return Code::kOk;
   }
 
   /**
@@ -449,7 +465,7 @@ class Recovery {
   std::vector<std::vector<Extent>> shards_;
   std::vector<std::pair<uint64_t, uint32_t>> value_runs_;
   std::unordered_set<uint64_t> unsound_;  // records whose value runs are not what they say
-  std::vector<uint8_t> run_bytes_;
+  std::vector<uint8_t> piece_ = std::vector<uint8_t>(format::kUnitBytes);
   std::vector<QueueEnd> queue_ends_;
   uint64_t units_ = 0;
   uint64_t done_ = 0;

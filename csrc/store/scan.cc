@@ -66,7 +66,10 @@ Status ScanStep(const Context& context, ScanCursor* cursor, Bytes prefix, bool w
       }
       if (segments++ == kSegmentsPerStep) break;
       uint64_t next_prefix;
-      FAULTLESS_TRY(SnapshotSegment(context, cursor->shard, cursor->next_prefix, &cursor->pending, &next_prefix));
+      const Status status =
+          SnapshotSegment(context, cursor->shard, cursor->next_prefix, &cursor->pending, &next_prefix);
+      // What has been delivered counts; the next step meets the failure again.
+      if (!status.ok()) return delivered > 0 ? Code::kOk : status;
       std::sort(cursor->pending.begin(), cursor->pending.end());
       cursor->pending.erase(std::unique(cursor->pending.begin(), cursor->pending.end()), cursor->pending.end());
       cursor->next_prefix = next_prefix;
@@ -79,7 +82,8 @@ Status ScanStep(const Context& context, ScanCursor* cursor, Bytes prefix, bool w
       continue;
     }
     const uint64_t tag48 = cursor->pending.back();
-    FAULTLESS_TRY(ReadTag(context, cursor->pending_shard, tag48, want_values, &collector));
+    const Status status = ReadTag(context, cursor->pending_shard, tag48, want_values, &collector);
+    if (!status.ok()) return delivered > 0 ? Code::kOk : status;
     cursor->pending.pop_back();
     delivered += collector.Deliver(sink, &more);
   }

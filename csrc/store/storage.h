@@ -31,6 +31,8 @@ class Storage {
   virtual Status PopulateRead(uint64_t offset, uint64_t length) = 0;
   virtual Status PopulateWrite(uint64_t offset, uint64_t length) = 0;
   virtual Status Lock(uint64_t offset, uint64_t length) = 0;
+  /** Forgets what is cached of the file and clean, so that the next reads tell what the device has. */
+  virtual void DropCache() = 0;
   virtual void WillNeed(uint64_t offset, uint64_t length) = 0;
 
   // Never wait.
@@ -41,7 +43,7 @@ class Storage {
   virtual bool residency_known() const = 0;
 
   // Faults (os.h): a page that could not be had reads as zeros, or ones in the control region, until Restore.
-  virtual uint64_t ThreadFaults() const = 0;
+  virtual uint64_t SubstituteChanges() const = 0;
   virtual bool HasSubstitutes() const = 0;
   virtual bool IsSubstituted(uint64_t offset, uint64_t length) const = 0;
   /** May wait. Returns how many substituted pages are left. */

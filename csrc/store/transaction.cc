@@ -53,7 +53,7 @@ Transaction::Transaction(const Context& context, Intent* intent, format::ShardCo
       intent_(intent),
       shard_(shard),
       shard_index_(shard_index),
-      faults_before_(context.storage->ThreadFaults()) {}
+      changes_before_(context.storage->SubstituteChanges()) {}
 
 uint64_t Transaction::Get(const Word& word) const {
   const uint64_t place = context_.OffsetOf(&word);
@@ -90,9 +90,10 @@ void Transaction::Fill(const Word& first, uint64_t value, uint64_t count) {
 
 Status Transaction::Commit() {
   // A substitute page, whoever met it, may be what was just read, or what the record was written to.
-  if (context_.storage->ThreadFaults() != faults_before_ || context_.storage->HasSubstitutes()) {
+  if (context_.storage->HasSubstitutes()) {
     return Status::Io("a page of the file could not be read", context_.OffsetOf(intent_));
   }
+  if (context_.storage->SubstituteChanges() != changes_before_) return Code::kWouldBlock;
   intent_->flags.store(flags_, std::memory_order_relaxed);
   intent_->count.store(count_, std::memory_order_release);
   return ApplyIntent(context_, intent_, shard_, shard_index_);
@@ -125,7 +126,7 @@ bool Overlay::Find(uint64_t offset, uint64_t* value) const {
 }
 
 Status ApplyIntent(const Context& context, Intent* intent, format::ShardControl* shard, uint32_t shard_index) {
-  const uint64_t faults_before = context.storage->ThreadFaults();
+  const uint64_t changes_before = context.storage->SubstituteChanges();
   const uint64_t count = intent->count.load(std::memory_order_acquire);
   const uint64_t flags = intent->flags.load(std::memory_order_relaxed);
   const uint32_t slot = static_cast<uint32_t>(flags >> 32);
@@ -164,7 +165,7 @@ Status ApplyIntent(const Context& context, Intent* intent, format::ShardControl*
     Word* const first = &context.WordAt(place & ~kFillBit);
     for (uint64_t j = 0; j < words; j++) first[j].store(value, std::memory_order_release);
   }
-  if (context.storage->ThreadFaults() != faults_before || AnySubstituted(context, *intent, count)) {
+  if (context.storage->SubstituteChanges() != changes_before || AnySubstituted(context, *intent, count)) {
     // What was stored to a substitute page is lost with it. The versions stay odd: nobody believes these words before the
     // intent has been applied to the real page.
     return Status::Io("a page of the file could not be written", context.OffsetOf(intent));

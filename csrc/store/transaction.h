@@ -14,7 +14,7 @@ namespace faultless::store {
 
 class Transaction {
  public:
-  /** `shard` is nullptr for the allocator's intent. */
+  /** `shard` is nullptr for the allocator's intent. Made before anything that the change depends on is read. */
   Transaction(const Context& context, format::Intent* intent, format::ShardControl* shard, uint32_t shard_index);
 
   /** The word's value as this transaction would leave it. */
@@ -30,8 +30,8 @@ class Transaction {
   void MoveStructure() { flags_ |= format::kIntentStructure; }
 
   /**
-   * Decides and applies. kIo: a page under one of the words could not be had; the intent stays, and whoever locks next
-   * applies it again. Nothing was decided where words read before could not be had: also kIo.
+   * Decides and applies. kIo: a page under one of the words could not be had. Where that showed before the decision, nothing has
+   * changed (kWouldBlock where the page is back by now: do it all again); else the intent stays, and whoever locks next applies it.
    */
   Status Commit();
 
@@ -40,7 +40,7 @@ class Transaction {
   format::Intent* const intent_;
   format::ShardControl* const shard_;
   const uint32_t shard_index_;
-  const uint64_t faults_before_;
+  const uint64_t changes_before_;  // SubstituteChanges
   uint64_t count_ = 0;
   uint64_t flags_ = 0;
 };

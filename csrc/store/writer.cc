@@ -88,7 +88,7 @@ Status MakeRoom(Context& context, uint32_t preferred_shard, bool* progress) {
     if (lock.status().code() == Code::kWouldBlock) continue;
     FAULTLESS_TRY(lock.status());
     uint32_t left = 0;
-    FAULTLESS_TRY(Clean(context, shard_index, kCleaningForSpace, &left));
+    if (!Clean(context, shard_index, kCleaningForSpace, &left).ok()) continue;  // damage there is no fault of this write
     *progress = true;
     if (left > 0) break;
   }
@@ -122,6 +122,7 @@ Status TrySet(Context& context, uint64_t hash, Bytes key, Bytes value, const Wri
   const ShardLock lock(context, shard_index);
   FAULTLESS_TRY(lock.status());
   FAULTLESS_TRY(EnsureRoom(context, shard_index, bytes, Purpose::kUser));
+  const uint64_t changes_before = context.storage->SubstituteChanges();
   IndexHit hit;
   RecordFacts old;
   Status found = FindKey(context, shard_index, hash, key, &hit, &old);
@@ -138,6 +139,7 @@ Status TrySet(Context& context, uint64_t hash, Bytes key, Bytes value, const Wri
   }
   uint8_t* const scratch = RecordScratch(Scratch::kWrite, bytes);
   format::EncodeRecord(record, scratch);
+  if (context.storage->SubstituteChanges() != changes_before) return Code::kWouldBlock;  // what was found may be zeros
 
   Transaction transaction(context, &shard.intent, &shard, shard_index);
   const uint64_t position = Append(context, shard_index, scratch, bytes, &transaction);
@@ -170,9 +172,12 @@ Status TryDelete(Context& context, uint64_t hash, Bytes key, bool* existed) {
   Touch(context, shard_index, hash, key);
   const ShardLock lock(context, shard_index);
   FAULTLESS_TRY(lock.status());
+  const uint64_t changes_before = context.storage->SubstituteChanges();
   IndexHit hit;
   RecordFacts old;
   const Status found = FindKey(context, shard_index, hash, key, &hit, &old);
+  if (context.storage->HasSubstitutes()) return {Code::kIo, "part of the file cannot be read"};
+  if (context.storage->SubstituteChanges() != changes_before) return Code::kWouldBlock;
   if (found.code() == Code::kAbsent) return Code::kOk;
   FAULTLESS_TRY(found);
   format::RecordView tombstone;

@@ -66,6 +66,7 @@ struct Mapping {
   // The substituted pages.
   std::atomic<uint32_t> busy{0};         // 1: a thread is changing pages
   std::atomic<uint32_t> substitutes{0};  // pages in the list, or in the act of getting there; plus 1 where condemned
+  std::atomic<uint64_t> changes{0};      // of that number, up or down
   std::atomic<bool> condemned{false};    // too many: every page counts as substituted, for good
   /**
    * Page number + 1; 0: free. The first kMaxSubstitutes are for any page, in no order; entry kMaxSubstitutes + n
@@ -169,6 +170,7 @@ size_t FindRoom(const Mapping& mapping, const Description& description, uint64_t
 bool Condemn(Mapping& mapping, const Description& description) {
   if (mapping.condemned.load(std::memory_order_relaxed)) return false;
   mapping.substitutes.fetch_add(1, std::memory_order_release);
+  mapping.changes.fetch_add(1, std::memory_order_release);
   mapping.condemned.store(true, std::memory_order_release);
   if (description.ones_length >= description.length) return true;
   if (MapZeros(reinterpret_cast<std::byte*>(description.base + description.ones_length),
@@ -194,6 +196,7 @@ bool SubstitutePage(Mapping& mapping, const Description& description, uint64_t p
     entry = FindRoom(mapping, description, page);
     if (entry == kNoEntry) return Condemn(mapping, description);
     mapping.substitutes.fetch_add(1, std::memory_order_release);
+    mapping.changes.fetch_add(1, std::memory_order_release);
     mapping.list.load(std::memory_order_acquire)[entry].store(page + 1, std::memory_order_release);
   }
   auto* address = reinterpret_cast<std::byte*>(description.base + page * PageSize());
@@ -365,6 +368,8 @@ uint64_t ThreadFaultCount() {
 
 bool HasSubstitutes(MappingId id) { return mappings[id.index].substitutes.load(std::memory_order_acquire) != 0; }
 
+uint64_t SubstituteChanges(MappingId id) { return mappings[id.index].changes.load(std::memory_order_acquire); }
+
 bool IsSubstituted(MappingId id, const std::byte* address, uint64_t length) {
   const Mapping& mapping = mappings[id.index];
   if (mapping.substitutes.load(std::memory_order_acquire) == 0 || length == 0) return false;
@@ -411,6 +416,8 @@ void RestorePage(Mapping& mapping, const Description& description, size_t entry,
   while (mapping.busy.exchange(1, std::memory_order_acquire) != 0) sched_yield();
   if (!mapping.condemned.load(std::memory_order_relaxed) || InOnesRange(description, page)) {
     auto* address = reinterpret_cast<std::byte*>(description.base + page * PageSize());
+    // First: whoever reads the file's bytes from here on finds the number moved or the page no substitute.
+    mapping.changes.fetch_add(1, std::memory_order_release);
     if (MapFilePage(address, description.fd, description.file_offset + page * PageSize(), description.writable,
                     description.shared)) {
       mapping.list.load(std::memory_order_relaxed)[entry].store(0, std::memory_order_release);

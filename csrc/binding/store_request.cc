@@ -37,6 +37,9 @@ Answer AnswerOf(const Status& status) {
   return status.code() == Code::kAbsent ? Answer::kAbsent : Answer::kFailed;
 }
 
+/** So many operations that meet a held lock, each after a while, end a turn. */
+constexpr uint32_t kMaxNewlyBlocked = 8;
+
 bool IsRead(OperationKind kind) { return kind == OperationKind::kGet || kind == OperationKind::kHas; }
 
 std::string_view View(store::Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
@@ -254,16 +257,48 @@ void StoreRequest::RunAll(store::Store* engine) {
   for (uint32_t i = 0; reads > 1 && engine != nullptr && i < count_; i++) {
     if (IsRead(operations_[i].kind) && !IsDone(i)) engine->Advise(operations_[i].key);
   }
+  // Operations that a lock held up before are probably behind the same one still, and each attempt costs a while: one
+  // of them is tried, another one each turn, and the rest only after it.
+  uint32_t held_up_before = 0;
+  for (uint32_t i = 0; i < count_; i++) {
+    if (operations_[i].blocked_since_ns != 0 && IsPending(i)) held_up_before++;
+  }
+  const uint32_t probe = held_up_before == 0 ? 0 : turn_++ % held_up_before;
+  bool probe_passed = false;
+  const bool left_early = RunInOrder(engine, probe, &probe_passed);
+  if (!left_early && probe_passed) (void)RunInOrder(engine, 0, &probe_passed);
+}
+
+bool StoreRequest::RunInOrder(store::Store* engine, uint32_t probe, bool* probe_passed) {
   std::unordered_set<std::string_view> held_up;  // keys with an operation that is left for the next turn
+  uint32_t newly_blocked = 0;
+  uint32_t ordinal = 0;  // among those that a lock held up before
+  blocked_ = false;
   for (uint32_t i = 0; i < count_; i++) {
     Operation* operation = &operations_[i];
-    if (operation->ordered && !held_up.empty() && held_up.contains(View(operation->key))) continue;
+    if (!IsPending(i)) continue;
+    const bool before = operation->blocked_since_ns != 0;
+    const bool skip = before && ordinal++ != probe && !*probe_passed && !IsTimeUp(*operation);
+    if (skip || (operation->ordered && held_up.contains(View(operation->key)))) {
+      blocked_ = true;
+      held_up.insert(View(operation->key));
+      continue;
+    }
     const std::lock_guard lock(mutex_);
     const Code code = Attempt(operation, engine, store::ReadMode::kMayFault);
-    if (code != Code::kWouldBlock) continue;
-    blocked_ = true;
-    held_up.insert(View(operation->key));
+    if (code == Code::kWouldBlock) {
+      blocked_ = true;
+      held_up.insert(View(operation->key));
+      // Others want the thread as well.
+      if (!before && ++newly_blocked >= kMaxNewlyBlocked) {
+        blocked_ = false;
+        return true;
+      }
+    } else if (before) {
+      *probe_passed = true;
+    }
   }
+  return false;
 }
 
 void StoreRequest::Finish(uint32_t index) {
@@ -288,9 +323,8 @@ Code StoreRequest::Attempt(Operation* operation, store::Store* engine, store::Re
   if (!operation->state.compare_exchange_strong(expected, State::kRunning, std::memory_order_acq_rel)) return Code::kOk;
   Status status = engine == nullptr ? Status(Code::kClosed) : Call(operation, engine, mode);
   if (status.code() == Code::kWouldBlock) {
-    const uint64_t now_ns = os::MonotonicNs();
-    if (operation->blocked_since_ns == 0) operation->blocked_since_ns = now_ns;
-    if (now_ns - operation->blocked_since_ns >= uint64_t{kLockTimeoutMs} * 1'000'000) {
+    if (operation->blocked_since_ns == 0) operation->blocked_since_ns = os::MonotonicNs();
+    if (IsTimeUp(*operation)) {
       status = Status(Code::kBusy, "a lock is held by a process that does not let go");
     }
   }
@@ -298,6 +332,10 @@ Code StoreRequest::Attempt(Operation* operation, store::Store* engine, store::Re
   const bool again = status.code() == Code::kWouldBlock || status.code() == Code::kCold;
   operation->state.store(again ? State::kPending : State::kDone, std::memory_order_release);
   return status.code();
+}
+
+bool StoreRequest::IsTimeUp(const Operation& operation) {
+  return os::MonotonicNs() - operation.blocked_since_ns >= uint64_t{kLockTimeoutMs} * 1'000'000;
 }
 
 Status StoreRequest::Call(Operation* operation, store::Store* engine, store::ReadMode mode) {

@@ -97,6 +97,16 @@ class StoreRequest {
   bool RunHot(store::Store* engine);
   /** Answers everything that no lock holds up, in order. */
   void RunAll(store::Store* engine);
+  /**
+   * One pass. Of the operations that a lock held up before, only number `probe` is tried until one of them gets
+   * through. True where it left off to let others have the thread.
+   */
+  bool RunInOrder(store::Store* engine, uint32_t probe, bool* probe_passed);
+  bool IsPending(uint32_t index) const {
+    return operations_[index].state.load(std::memory_order_acquire) == State::kPending;
+  }
+  /** Whether a lock has held it up for too long. */
+  static bool IsTimeUp(const Operation& operation);
 
   const std::shared_ptr<StoreHandle> handle_;
   std::unique_ptr<Operation[]> operations_;
@@ -105,6 +115,7 @@ class StoreRequest {
   napi_ref large_reference_ = nullptr;
   uint8_t* buffer_ = nullptr;
   bool first_turn_ = true;  // of Run
+  uint32_t turn_ = 0;       // that met operations held up before
 
   std::mutex mutex_;  // one operation at a time; guards arena_ and everything of an operation but its state
   ValueArena arena_;

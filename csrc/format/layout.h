@@ -93,7 +93,8 @@ struct Superblock {
   uint64_t inode;                // state kOpen: a copy has another one
   uint64_t device;
   uint64_t incarnation_base;     // every recovery moves it on by 2^40
-  uint8_t reserved[3868];
+  uint64_t born_ns;              // state kOpen: when the inode was made, or 0: an inode number may be used again
+  uint8_t reserved[3860];
   uint32_t checksum;             // CRC-32C of all before
 };
 static_assert(sizeof(Superblock) == kSuperblockBytes);
@@ -207,7 +208,7 @@ struct alignas(64) ShardControl {
   // Line 4.
   Word clear_sequence;      // records before (clear_sequence, clear_position) are dead
   Word clear_position;
-  Word clear_runs;          // 1: records before the clear may still own value runs
+  Word had_runs;            // 1: a record with value runs has been appended at some time
   Word next_uid;            // for stores with uids
   Word uid_directory;
   Word spare_pieces[2];     // off the free list, not in the index yet; 0: none

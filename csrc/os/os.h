@@ -49,6 +49,7 @@ enum class FilesystemKind : uint8_t {
 struct FileInfo {
   uint64_t device;
   uint64_t inode;
+  uint64_t born_ns;          // when the inode was made, since 1970; 0: not known. Inode numbers are used again, this is not
   uint64_t size_bytes;
   uint64_t allocated_bytes;  // st_blocks × 512
   bool regular;

@@ -21,8 +21,10 @@ Transaction AllocatorTransaction(const Context& context) {
   return {context, &context.allocator().intent, nullptr, 0};
 }
 
-uint64_t ReserveUnits(const Context& context) {
-  return std::min<uint64_t>(2 * context.shards(), context.max_units() / 8);
+uint64_t ReserveUnits(const Context& context, Purpose purpose) {
+  if (context.recovering || purpose == Purpose::kFlush) return 0;
+  const uint64_t for_marks = std::min<uint64_t>(context.shards(), context.max_units() / 16);
+  return purpose == Purpose::kReserve ? for_marks : 2 * for_marks;
 }
 
 /** A free run on the lists, as the transaction sees it. */
@@ -182,7 +184,7 @@ Status TakeRun(const Context& context, uint32_t size_class, const RunRequest& re
   FAULTLESS_TRY(FinishGrowth(context));
   auto& allocator = context.allocator();
   if (size_class > format::kMaxClass) return {Code::kStoreFull, "no run is that large"};
-  if (purpose == Purpose::kUser && !context.recovering && AvailableUnits(context) < UnitsOf(size_class) + ReserveUnits(context)) {
+  if (AvailableUnits(context) < UnitsOf(size_class) + ReserveUnits(context, purpose)) {
     return {Code::kStoreFull, "the store has reached maxBytes"};
   }
   uint32_t found = size_class;

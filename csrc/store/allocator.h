@@ -14,7 +14,8 @@ namespace faultless::store {
 
 enum class Purpose : uint8_t {
   kUser,   // leaves a reserve, so that a full store can always be emptied
-  kReserve,  // deletes and cleaning may use it up
+  kReserve,  // deletes and cleaning may use it up, but for what
+  kFlush,    // a flush needs for its marks: it is what gives back the space that waits for one
 };
 
 /** What a new run is to be, and the word that remembers it until something refers to it. */

@@ -124,7 +124,7 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     const uint64_t end = begin + RunBytes(extent.size_class);
     if (tail < begin || tail > end) return Status::Corrupt("the tail is damaged", context.OffsetOf(&shard.tail));
     // A clear killed the whole extent, and nothing of it owns space elsewhere.
-    bool leave = shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed) && shard.clear_runs.load(kRelaxed) == 0;
+    bool leave = shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed) && shard.had_runs.load(kRelaxed) == 0;
     leave = leave || end - tail < sizeof(format::RecordHeader);
     if (!leave) leave = format::RecordKindOf(context.WordAt(tail).load(kRelaxed)) == RecordKind::kEnd;
     if (leave) {

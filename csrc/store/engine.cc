@@ -116,6 +116,7 @@ Status Engine::Open(int fd, const OpenOptions& options, std::unique_ptr<Engine>*
   opened->storage_ = std::move(storage);
   opened->device_ = info.device;
   opened->inode_ = info.inode;
+  opened->born_ns_ = info.born_ns;
   Context& context = opened->context_;
   context.storage = opened->storage_.get();
   context.base = context.storage->base();
@@ -158,7 +159,7 @@ bool Engine::MemorySurvived(const Superblock& block) const {
                          header.boot_id[1].load(std::memory_order_acquire) == boot.words[1] &&
                          block.boot_id[0] == boot.words[0] && block.boot_id[1] == boot.words[1];
   return same_boot && header.inode.load(std::memory_order_acquire) == inode_ && block.inode == inode_ &&
-         block.device == device_;
+         block.device == device_ && block.born_ns == born_ns_;
 }
 
 Status Engine::RereadSuperblock() {
@@ -198,6 +199,8 @@ Status Engine::Begin(const OpenOptions& options) {
   const bool ours = header.magic.load(std::memory_order_acquire) == format::kControlMagic;
   const bool poisoned = !others && header.flush_poisoned.load(std::memory_order_acquire) != 0;
   const uint64_t published_bytes = context_.allocator().published_units.load(std::memory_order_acquire) * format::kUnitBytes;
+  // Asked after the word was read: others may let the file grow at any time, and reserve before they publish.
+  FAULTLESS_TRY(storage_->FileBytes(&file_bytes));
   if (clean && ours && published_bytes > file_bytes) {
     return Status::Corrupt("the file is shorter than it was when it was closed", file_bytes);
   }
@@ -326,6 +329,7 @@ Status Engine::WriteSuperblock(FileState state) {
   block.boot_id[1] = boot.words[1];
   block.inode = inode_;
   block.device = device_;
+  block.born_ns = born_ns_;
   format::SealSuperblock(&block);
   FAULTLESS_TRY(storage_->Write(block.generation % 2 * format::kSuperblockBytes, &block, sizeof block));
   return storage_->Sync();

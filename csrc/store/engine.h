@@ -51,6 +51,7 @@ class Engine {
   Context context_;
   uint64_t device_ = 0;
   uint64_t inode_ = 0;
+  uint64_t born_ns_ = 0;
 };
 
 

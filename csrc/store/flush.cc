@@ -25,7 +25,7 @@ Status FlushLocked(Context& context) {
     if (shard.head.load(std::memory_order_acquire) == 0) continue;
     const ShardLock lock(context, i);
     FAULTLESS_TRY(lock.status());
-    FAULTLESS_TRY(AppendMark(context, i, Purpose::kReserve));
+    FAULTLESS_TRY(AppendMark(context, i, Purpose::kFlush));
     shard.flushing_sequence.store(shard.head_sequence.load(std::memory_order_relaxed), std::memory_order_release);
   }
   const Status synced = context.storage->Sync();

@@ -420,7 +420,7 @@ class Recovery {
     shard.flushed_sequence.store(head.sequence, kRelaxed);  // the sync that ends the recovery promises all of it
     shard.queue_bytes.store(queue_bytes, kRelaxed);
     shard.wasted_bytes.store(wasted_bytes, kRelaxed);
-    shard.clear_runs.store(1, kRelaxed);
+    shard.had_runs.store(1, kRelaxed);
     return Code::kOk;
   }
 

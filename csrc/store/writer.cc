@@ -153,6 +153,7 @@ Status TrySet(Context& context, uint64_t hash, Bytes key, Bytes value, const Wri
   if (record.large.run_bytes != 0 || old.run_bytes != 0) {
     transaction.Add(shard.value_bytes, static_cast<int64_t>(record.large.run_bytes - (replaces ? old.run_bytes : 0)));
   }
+  if (record.large.run_bytes != 0) transaction.Set(shard.had_runs, 1);
   large.TakeOver(&transaction);
   transaction.MoveSlot(context.SlotOfHash(hash));
   const Status committed = transaction.Commit();
@@ -201,6 +202,7 @@ Status TryDelete(Context& context, uint64_t hash, Bytes key, bool* existed) {
   transaction.MoveSlot(context.SlotOfHash(hash));
   FAULTLESS_TRY(transaction.Commit());
   *existed = old.expires_at_ms == 0 || old.expires_at_ms > os::WallClockMs();
+  // What a release that fails here leaves behind is found again when the old record is cleaned.
   if (!old_runs.empty()) static_cast<void>(ReleaseRuns(context, old_runs, old_promised));
   PayForCleaning(context, shard_index);
   return Code::kOk;
@@ -286,11 +288,6 @@ Status ClearShard(Context& context, uint32_t shard_index) {
   transaction.Set(shard.value_bytes, 0);
   transaction.Set(shard.clear_sequence, shard.head_sequence.load(kRelaxed));
   transaction.Set(shard.clear_position, position);
-  if (shard.value_bytes.load(kRelaxed) != 0) {
-    transaction.Set(shard.clear_runs, 1);
-  } else if (shard.tail_sequence.load(kRelaxed) >= shard.clear_sequence.load(kRelaxed)) {
-    transaction.Set(shard.clear_runs, 0);
-  }
   FAULTLESS_TRY(transaction.Commit());
   if (own_run) static_cast<void>(FreeRun(context, shard.spare_directory_unit.load(kRelaxed), kAnyIncarnation, &shard.spare_directory_unit));
   PayForCleaning(context, shard_index);

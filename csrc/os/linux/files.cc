@@ -46,9 +46,10 @@ FilesystemKind KindOf(int64_t magic) {
   }
 }
 
-FileInfo InfoOf(const struct stat& file, const struct statfs& filesystem) {
+FileInfo InfoOf(const struct stat& file, uint64_t born_ns, const struct statfs& filesystem) {
   return {.device = file.st_dev,
           .inode = file.st_ino,
+          .born_ns = born_ns,
           .size_bytes = static_cast<uint64_t>(file.st_size),
           .allocated_bytes = static_cast<uint64_t>(file.st_blocks) * 512,
           .regular = S_ISREG(file.st_mode),
@@ -60,6 +61,14 @@ struct DescriptorPath {
   explicit DescriptorPath(int fd) { std::snprintf(text, sizeof text, "/proc/self/fd/%d", fd); }
   char text[32];
 };
+
+/** `path` relative to the descriptor, or "" for what the descriptor has open. */
+uint64_t BornNs(int fd, const char* path) {
+  struct statx file;
+  if (statx(fd, path, *path == 0 ? AT_EMPTY_PATH : 0, STATX_BTIME, &file) != 0) return 0;
+  if ((file.stx_mask & STATX_BTIME) == 0) return 0;
+  return static_cast<uint64_t>(file.stx_btime.tv_sec) * 1'000'000'000 + file.stx_btime.tv_nsec;
+}
 
 int Allocate(int fd, int mode, uint64_t offset, uint64_t length) {
   int result;
@@ -123,7 +132,7 @@ Status StatFile(int fd, FileInfo* info) {
   struct statfs filesystem;
   if (fstat(fd, &file) != 0) return Status::FromErrno(errno, "fstat");
   if (fstatfs(fd, &filesystem) != 0) return Status::FromErrno(errno, "fstatfs");
-  *info = InfoOf(file, filesystem);
+  *info = InfoOf(file, BornNs(fd, ""), filesystem);
   return {};
 }
 
@@ -132,7 +141,7 @@ Status StatPath(const char* path, FileInfo* info) {
   struct statfs filesystem;
   if (stat(path, &file) != 0) return Status::FromErrno(errno, "stat");
   if (statfs(path, &filesystem) != 0) return Status::FromErrno(errno, "statfs");
-  *info = InfoOf(file, filesystem);
+  *info = InfoOf(file, BornNs(AT_FDCWD, path), filesystem);
   return {};
 }
 

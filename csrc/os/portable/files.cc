@@ -16,6 +16,7 @@ namespace {
 FileInfo InfoOf(const struct stat& file) {
   return {.device = static_cast<uint64_t>(file.st_dev),
           .inode = static_cast<uint64_t>(file.st_ino),
+          .born_ns = 0,
           .size_bytes = static_cast<uint64_t>(file.st_size),
           .allocated_bytes = static_cast<uint64_t>(file.st_blocks) * 512,
           .regular = S_ISREG(file.st_mode),

@@ -294,7 +294,7 @@ bool StoreRequest::RunInOrder(store::Store* engine, uint32_t probe, bool* probe_
         blocked_ = false;
         return true;
       }
-    } else if (before) {
+    } else if (before && code != Code::kBusy) {
       *probe_passed = true;
     }
   }

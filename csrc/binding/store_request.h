@@ -81,7 +81,7 @@ class StoreRequest {
     store::Bytes key;
     store::Bytes value;
     ValuePlace answer;
-    uint64_t blocked_since_ns = 0;  // 0: never was
+    std::atomic<uint64_t> blocked_since_ns{0};  // 0: never was
     Status status;
     std::atomic<State> state{State::kPending};
     OperationKind kind = OperationKind::kSkip;
@@ -117,7 +117,7 @@ class StoreRequest {
   bool first_turn_ = true;  // of Run
   uint32_t turn_ = 0;       // that met operations held up before
 
-  std::mutex mutex_;  // one operation at a time; guards arena_ and everything of an operation but its state
+  std::mutex mutex_;  // one operation at a time; guards arena_ and everything of an operation but its atomics
   ValueArena arena_;
   uint32_t next_shard_ = 0;  // of a clear
   bool blocked_ = false;     // the last turn left something behind a held lock

@@ -25,8 +25,8 @@ export function newSharedName(): string {
 export const wrong = (value: unknown): never => value as never;
 
 /**
- * Keeps all of libuv's threads busy for about half a second: what is issued meanwhile waits in libuv's queue. Resolves when they are
- * free again.
+ * Keeps all of libuv's threads busy for about half a second: what is issued meanwhile waits in libuv's queue. Resolves
+ * when they are free again.
  */
 export async function occupyThreads(): Promise<void> {
   const threads = Number(process.env.UV_THREADPOOL_SIZE ?? 4);

@@ -1,5 +1,5 @@
-// The rules that hold for the operations of one Store object: order, capture, fresh bytes, aborting, closing. What is to be in the
-// middle of its way is held there by keeping libuv's threads busy.
+// The rules that hold for the operations of one Store object: order, capture, fresh bytes, aborting, closing. What is
+// to be in the middle of its way is held there by keeping libuv's threads busy.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { COLD, Store } from 'faultless';

@@ -1,4 +1,7 @@
-/** A sign byte (0, or 1: negative), then the magnitude, most significant byte first and none for 0n: one form per number. */
+/**
+ * A sign byte (0, or 1: negative), then the magnitude, most significant byte first and none for 0n: one form per
+ * number.
+ */
 export function encodeBigInt(value: bigint): Buffer {
   const negative = value < 0n;
   const digits = value === 0n ? '' : (negative ? -value : value).toString(16);

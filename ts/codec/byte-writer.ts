@@ -24,7 +24,10 @@ export class ByteWriter {
     this.length = at + 1;
   }
 
-  /** Text as UTF-8; answers how many bytes that was. Lone surrogates become U+FFFD: check for them where the answer is not the text's length. */
+  /**
+   * Text as UTF-8; answers how many bytes that was. Lone surrogates become U+FFFD: check for them where the answer is
+   * not the text's length.
+   */
   writeText(text: string): number {
     const size = text.length;
     const at = this.reserve(3 * size);

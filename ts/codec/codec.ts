@@ -1,10 +1,10 @@
 /**
- * How values become bytes, and bytes values again, for `encoding` of Store.open. The name (1 … 63 bytes, none of the built-in
- * ones) is kept in the file: opening it later with a codec of another name fails with ERR_FORMAT.
+ * How values become bytes, and bytes values again, for `encoding` of Store.open. The name (1 … 63 bytes, none of the
+ * built-in ones) is kept in the file: opening it later with a codec of another name fails with ERR_FORMAT.
  *
- * `encode` is called during the call of the method that takes the value; what it answers is copied at once. `decode` gets bytes
- * that are its own to keep. Where one of them throws, that call alone fails: ERR_INVALID_ARG_VALUE from `encode`, ERR_CORRUPT from
- * `decode`, with the thrown thing as `cause` (a FaultlessError is passed on as it is).
+ * `encode` is called during the call of the method that takes the value; what it answers is copied at once. `decode`
+ * gets bytes that are its own to keep. Where one of them throws, that call alone fails: ERR_INVALID_ARG_VALUE from
+ * `encode`, ERR_CORRUPT from `decode`, with the thrown thing as `cause` (a FaultlessError is passed on as it is).
  */
 export interface Codec<V> {
   readonly name: string;

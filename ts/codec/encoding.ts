@@ -54,7 +54,10 @@ function wrap(codec: Codec<unknown>, name: string): ValueCodec {
   };
 }
 
-/** Encodes; whatever is thrown that is no FaultlessError (by a codec, by a getter of the value) becomes ERR_INVALID_ARG_VALUE. */
+/**
+ * Encodes; whatever is thrown that is no FaultlessError (by a codec, by a getter of the value) becomes
+ * ERR_INVALID_ARG_VALUE.
+ */
 export function encodeValue(codec: ValueCodec, value: unknown): EncodedValue {
   try {
     return codec.encode(value);

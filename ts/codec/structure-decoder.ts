@@ -1,4 +1,5 @@
-// The reverse of structure-encoder.ts. Counts and lengths are checked before they are followed: hostile bytes throw ERR_CORRUPT.
+// The reverse of structure-encoder.ts. Counts and lengths are checked before they are followed: hostile bytes throw
+// ERR_CORRUPT.
 import { newError } from '../errors.js';
 import { decodeBigInt } from './big-integer.js';
 import { viewOf } from './codec.js';

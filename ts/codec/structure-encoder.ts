@@ -1,14 +1,17 @@
 // Arrays and plain objects as MessagePack, exactly: what is read is what was written.
 //
-// Why this and no library: the ones at hand turn −0 into 0 and the key '__proto__' into another, look at properties named
-// 'constructor' and 'toJSON' of plain objects, lose lone surrogates, and keep their extensions in one global table. The bytes are
-// ordinary MessagePack: any reader of it that is told of three extension types (the application's to choose, by its
-// specification) reads them.
+// Why this and no library: the ones at hand turn −0 into 0 and the key '__proto__' into another, look at properties
+// named 'constructor' and 'toJSON' of plain objects, lose lone surrogates, and keep their extensions in one global
+// table. The bytes are ordinary MessagePack: any reader of it that is told of three extension types (the application's
+// to choose, by its specification) reads them.
 //
-//   integers that a double holds, other than −0, within 32 bits: positive/negative fixint, (u)int 8/16/32; all other numbers: float 64
-//   string: str, or extension 2 (UTF-16, little-endian) where it has lone surrogates; the same for keys
-//   bytes: bin     bigint: extension 1 (sign byte, magnitude)     Date: extension 3 (float 64, milliseconds; NaN: invalid)
-//   properties that are undefined: left out
+//   integer within 32 bits, other than −0    positive and negative fixint, (u)int 8, 16, 32
+//   any other number                         float 64
+//   string, key                              str, or extension 2 (UTF-16LE) where it has lone surrogates
+//   bytes                                    bin
+//   bigint                                   extension 1: sign byte, magnitude (big-integer.ts)
+//   Date                                     extension 3: float 64, milliseconds; NaN: invalid
+//   property that is undefined               left out
 import { types } from 'node:util';
 import { newError } from '../errors.js';
 import { encodeBigInt } from './big-integer.js';
@@ -23,7 +26,10 @@ export const extensionBigInt = 1;
 export const extensionText16 = 2;
 export const extensionDate = 3;
 
-/** Appends the value. Throws ERR_INVALID_ARG_TYPE for what is no Value, ERR_INVALID_ARG_VALUE for cycles and depths beyond {@link maxDepth}. */
+/**
+ * Appends the value. Throws ERR_INVALID_ARG_TYPE for what is no Value, ERR_INVALID_ARG_VALUE for cycles and depths
+ * beyond {@link maxDepth}.
+ */
 export function encodeStructure(writer: ByteWriter, value: unknown, depth = 0): void {
   switch (typeof value) {
     case 'string':

@@ -93,8 +93,8 @@ function entryAt(step: ScanStep, index: number, shape: Shape, codec: ValueCodec)
 }
 
 /**
- * Walks a store while everybody goes on reading and writing: a step's worth of entries is in memory, never more. Starts at the
- * first next(); sees all writes issued before that.
+ * Walks a store while everybody goes on reading and writing: a step's worth of entries is in memory, never more. Starts
+ * at the first next(); sees all writes issued before that.
  */
 export class Iteration<T> implements AsyncIterableIterator<T> {
   readonly #source: Source;

@@ -26,7 +26,10 @@ export function checkKey(key: Key): void {
   }
 }
 
-/** Writes a checked key to `target` from `at` on, where 65,535 bytes or three per character must fit; answers its length. */
+/**
+ * Writes a checked key to `target` from `at` on, where 65,535 bytes or three per character must fit; answers its
+ * length.
+ */
 export function writeKey(key: Key, target: Buffer, at: number): number {
   if (typeof key !== 'string') {
     target.set(key, at);

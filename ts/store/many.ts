@@ -20,8 +20,8 @@ function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promis
 }
 
 /**
- * Sets all entries. What an iterable gives is taken during the call; what an async iterable gives as it comes, with a bounded
- * number of sets pending.
+ * Sets all entries. What an iterable gives is taken during the call; what an async iterable gives as it comes, with a
+ * bounded number of sets pending.
  */
 export function setMany(
   scheduler: Scheduler,

@@ -15,7 +15,9 @@ const flagLarge = 2;
 const largeBytes = 16 * 1024;
 const maxValueBytes = 0xffff_ffff;
 
-/** A request takes no more operations, or no more bytes of values, than makes it worth another one on another thread. */
+/**
+ * A request takes no more operations, or no more bytes of values, than makes it worth another one on another thread.
+ */
 const maxOperations = 512;
 const maxBytes = 512 * 1024;
 
@@ -217,7 +219,9 @@ function toLarge({ prefix, data, owned }: EncodedValue): Uint8Array | undefined 
   return bytes;
 }
 
-/** An encoded value as bytes: in `scratch` from `start` on where it fits (answers its size), or in memory of its own. */
+/**
+ * An encoded value as bytes: in `scratch` from `start` on where it fits (answers its size), or in memory of its own.
+ */
 export function toScratch(value: EncodedValue, scratch: Buffer, start: number): number | Uint8Array {
   const large = toLarge(value);
   if (large !== undefined) return large;

@@ -18,14 +18,14 @@ const blockedPauseMs = 5;
 /**
  * The operations of one Store, from the call to the promise.
  *
- * Calls of one tick travel in one request, as far as it is not full; requests run side by side, at most twice as many as
- * the process may hold threads. Operations on one key take effect in call order: an operation that must come after another
- * one either follows it in the same request, or goes into a request that starts when the other one is over. Reads
- * of one key do not wait for each other. clear comes after everything before it and before everything after it.
+ * Calls of one tick travel in one request, as far as it is not full; requests run side by side, at most twice as many
+ * as the process may hold threads. Operations on one key take effect in call order: an operation that must come after
+ * another one either follows it in the same request, or goes into a request that starts when the other one is over.
+ * Reads of one key do not wait for each other. clear comes after everything before it and before everything after it.
  *
- * Two requests at most are open for further operations: one of operations that wait for nothing, and one of those that do. The first
- * kind never waits for others. The second kind is closed before anything else waits for it: what a request waits for was closed
- * before it or waits for nothing, so that nothing waits in a circle.
+ * Two requests at most are open for further operations: one of operations that wait for nothing, and one of those that
+ * do. The first kind never waits for others. The second kind is closed before anything else waits for it: what a
+ * request waits for was closed before it or waits for nothing, so that nothing waits in a circle.
  */
 export class Scheduler {
   readonly #handle: StoreHandle;
@@ -73,7 +73,10 @@ export class Scheduler {
     if (signal !== undefined) this.#aborts.listen(operation, signal);
   }
 
-  /** Queues a read of several keys as one view of all of them. The answer's place is that of a list: see csrc/binding/store_request.h. */
+  /**
+   * Queues a read of several keys as one view of all of them. The answer's place is that of a list: see
+   * csrc/binding/store_request.h.
+   */
   submitMany(
     keys: readonly Key[],
     resolve: (value: any) => void,
@@ -124,7 +127,9 @@ export class Scheduler {
     return this.#unfinished.size === 0;
   }
 
-  /** May block: what is under way on this key and must come before a new operation has taken effect when this returns. */
+  /**
+   * May block: what is under way on this key and must come before a new operation has taken effect when this returns.
+   */
   settleKey(key: Key, write: boolean): void {
     if (this.#unfinished.size === 0) return;
     if (this.#barrier !== undefined) this.#finishRequest(this.#barrier);
@@ -256,7 +261,10 @@ export class Scheduler {
     if (this.#dependent !== undefined) this.#close(this.#dependent);
   }
 
-  /** Queues the request for a thread, unless it waits for others. One that waits for nothing stays open until it has a thread. */
+  /**
+   * Queues the request for a thread, unless it waits for others. One that waits for nothing stays open until it has a
+   * thread.
+   */
   #dispatchWhenReady(request: Request): void {
     if (request.dispatched || request.waiting > 0) return;
     if (request.operations.length === 0) {

@@ -9,8 +9,8 @@ import type { NativeOpenOptions } from './native.js';
 /** Kept in the file: encoding and maxBytes (another one at a later open: ERR_FORMAT). The rest holds per open. */
 export interface StoreOptions extends OpenFlags {
   /**
-   * The file may reach this many bytes: 4 MiB … 64 TiB. Default 1 TiB for a new store, and whatever an existing one has. It is
-   * address space, not memory. A store that is full answers ERR_STORE_FULL, with nothing lost.
+   * The file may reach this many bytes: 4 MiB … 64 TiB. Default 1 TiB for a new store, and whatever an existing one
+   * has. It is address space, not memory. A store that is full answers ERR_STORE_FULL, with nothing lost.
    */
   maxBytes?: number;
   /** What happens at maxBytes: ERR_STORE_FULL. */
@@ -21,7 +21,10 @@ export interface StoreOptions extends OpenFlags {
   hotBytes?: number;
   /** Lock the whole store into memory: always hot. ERR_MEMLOCK where the system refuses. Default false. */
   pin?: boolean;
-  /** How many of this process's libuv threads all stores and files together may hold: 1 … 1024, at most all of them. Default half. */
+  /**
+   * How many of this process's libuv threads all stores and files together may hold: 1 … 1024, at most all of them.
+   * Default half.
+   */
   concurrency?: number;
   /** Allow a network filesystem, where one host alone uses the file: ERR_UNSUPPORTED otherwise. Default false. */
   allowRemote?: boolean;
@@ -33,7 +36,9 @@ export interface WriteOptions {
   ttl?: number;
   /** As at open: 'process' is all there is so far ('system': ERR_UNSUPPORTED). */
   durability?: 'process';
-  /** Rejects at once with the signal's reason. The write happened wholly or not at all; which of the two is not known. */
+  /**
+   * Rejects at once with the signal's reason. The write happened wholly or not at all; which of the two is not known.
+   */
   signal?: AbortSignal;
 }
 

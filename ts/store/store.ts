@@ -63,12 +63,13 @@ const wholeEntries: Shape = { keys: true, values: true, keyEncoding: 'utf8' };
 /**
  * A key-value store in one file, or in shared memory, that any number of processes have open at a time.
  *
- * - A promise method rejects, a sync method throws; always a FaultlessError, and an abort with the signal's reason. Each may fail with
- *   ERR_CLOSED, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE, ERR_KEY_EMPTY, ERR_KEY_TOO_LONG, ERR_IO (the device failed, or somebody
- *   cut the file short), ERR_CORRUPT and ERR_BUSY (a live process has held a lock for 5 s); writes also with ERR_READ_ONLY,
- *   ERR_STORE_FULL, ERR_NO_SPACE and ERR_VALUE_TOO_LARGE.
+ * - A promise method rejects, a sync method throws; always a FaultlessError, and an abort with the signal's reason.
+ *   Each may fail with ERR_CLOSED, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE, ERR_KEY_EMPTY, ERR_KEY_TOO_LONG, ERR_IO
+ *   (the device failed, or somebody cut the file short), ERR_CORRUPT and ERR_BUSY (a live process has held a lock for 5
+ *   s); writes also with ERR_READ_ONLY, ERR_STORE_FULL, ERR_NO_SPACE and ERR_VALUE_TOO_LARGE.
  * - Bytes handed in are captured at the call; bytes handed out are fresh: yours to change and keep.
- * - Operations on one key of one Store object take effect in call order, awaited or not; a get sees the sets issued before it.
+ * - Operations on one key of one Store object take effect in call order, awaited or not; a get sees the sets issued
+ *   before it.
  * - Only the methods that say so may block the calling thread.
  * - Pending calls keep the process alive, an open store does not.
  */
@@ -96,16 +97,17 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   /**
    * Opens a store, or creates it. The encoding decides what values can be:
    *
-   * - 'auto' (default) keeps the type of each: string, number (also NaN, −0 and infinities), bigint, boolean, null, Date (also an invalid
-   *   one), Uint8Array (comes back as Buffer), arrays and plain objects of these, at most 1,000 levels deep. Properties that are
-   *   undefined are left out; strings may have lone surrogates. Map, Set, functions, symbols and instances of classes are
-   *   ERR_INVALID_ARG_TYPE, cycles ERR_INVALID_ARG_VALUE.
-   * - 'utf8': strings (lone surrogates: ERR_INVALID_ARG_VALUE). 'buffer': bytes. 'json' and 'msgpack': what those can express.
+   * - 'auto' (default) keeps the type of each: string, number (also NaN, −0 and infinities), bigint, boolean, null,
+   *   Date (also an invalid one), Uint8Array (comes back as Buffer), arrays and plain objects of these, at most 1,000
+   *   levels deep. Properties that are undefined are left out; strings may have lone surrogates. Map, Set, functions,
+   *   symbols and instances of classes are ERR_INVALID_ARG_TYPE, cycles ERR_INVALID_ARG_VALUE.
+   * - 'utf8': strings (lone surrogates: ERR_INVALID_ARG_VALUE). 'buffer': bytes. 'json' and 'msgpack': what those can
+   *   express.
    * - a {@link Codec}.
    *
-   * ERR_NOT_FOUND (and not `create`, or no such directory), ERR_EXISTS (`exclusive`), ERR_ACCESS, ERR_FORMAT (not one of our files, or
-   * another encoding or maxBytes than it was created with), ERR_MEMLOCK (`pin`), ERR_UNSUPPORTED (a network filesystem, options that a
-   * later release implements), ERR_NO_SPACE, ERR_BUSY, ERR_IO, ERR_CORRUPT.
+   * ERR_NOT_FOUND (and not `create`, or no such directory), ERR_EXISTS (`exclusive`), ERR_ACCESS, ERR_FORMAT (not one
+   * of our files, or another encoding or maxBytes than it was created with), ERR_MEMLOCK (`pin`), ERR_UNSUPPORTED (a
+   * network filesystem, options that a later release implements), ERR_NO_SPACE, ERR_BUSY, ERR_IO, ERR_CORRUPT.
    */
   static open(location: Location, options: StoreOptions & { encoding: 'utf8' }): Promise<Store<string>>;
   static open(
@@ -149,8 +151,8 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   }
 
   /**
-   * Removes the file of a store; whoever has it open goes on with it. ERR_NOT_FOUND; ERR_FORMAT where it is not one of ours: it is
-   * left untouched.
+   * Removes the file of a store; whoever has it open goes on with it. ERR_NOT_FOUND; ERR_FORMAT where it is not one of
+   * ours: it is left untouched.
    */
   static async destroy(location: Location): Promise<void> {
     const path = toPath(location);
@@ -190,8 +192,8 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   }
 
   /**
-   * Sets all entries; what an iterable gives is captured during the call, what an async iterable gives as it comes. Not atomic:
-   * where it rejects, earlier entries may stand.
+   * Sets all entries; what an iterable gives is captured during the call, what an async iterable gives as it comes. Not
+   * atomic: where it rejects, earlier entries may stand.
    */
   setMany(
     entries: Iterable<readonly [Key, In]> | AsyncIterable<readonly [Key, In]>,
@@ -228,9 +230,10 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   }
 
   /**
-   * Walks the store, in no order, while everybody goes on reading and writing: a key that is there throughout is delivered exactly
-   * once, one that comes or goes meanwhile at most once. Writes issued before the first entry is asked for are seen. In memory
-   * are at most `highWaterMark` bytes of entries (one at least). Keys that are no UTF-8 need `keyEncoding: 'buffer'`.
+   * Walks the store, in no order, while everybody goes on reading and writing: a key that is there throughout is
+   * delivered exactly once, one that comes or goes meanwhile at most once. Writes issued before the first entry is
+   * asked for are seen. In memory are at most `highWaterMark` bytes of entries (one at least). Keys that are no UTF-8
+   * need `keyEncoding: 'buffer'`.
    */
   entries(options?: IterateOptions & { keyEncoding?: 'utf8' }): AsyncIterableIterator<[string, V]>;
   entries(options: IterateOptions & { keyEncoding: 'buffer' }): AsyncIterableIterator<[Buffer, V]>;
@@ -260,7 +263,9 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     return this.entries();
   }
 
-  /** Resolves once a power cut cannot undo what was issued before the call. After a failure later ones fail too: reopen. */
+  /**
+   * Resolves once a power cut cannot undo what was issued before the call. After a failure later ones fail too: reopen.
+   */
   flush(): Promise<void> {
     return this.#track(async () => {
       this.#begin(undefined);
@@ -291,8 +296,8 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   // ─────────────────────────────────────────────────────────── now, or COLD
 
   /**
-   * The value now, undefined where the key is absent, or COLD where telling would wait: for a device, a lock, or an own write under
-   * way (unless that write's value is at hand: then it is answered). Never waits.
+   * The value now, undefined where the key is absent, or COLD where telling would wait: for a device, a lock, or an own
+   * write under way (unless that write's value is at hand: then it is answered). Never waits.
    */
   tryGet(key: Key): V | undefined | Cold {
     const pending = this.#pendingWrite(key);

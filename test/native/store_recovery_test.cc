@@ -185,7 +185,7 @@ Workload WorkloadOf(std::mt19937_64* random) {
   auto& next = *random;
   Workload load{};
   load.operations = static_cast<int>(50 + next() % 700);
-  load.rounds = 2;
+  load.rounds = next() % 4 == 0 ? 2 : 1;
   load.keys = next() % 3 == 0 ? 4 + next() % 8 : 20 + next() % 300;
   load.shards = next() % 4 == 0 ? 16 : 1 + static_cast<uint32_t>(next() % 2);
   load.longest = next() % 3 == 0 ? 200 : 1000 + next() % 30'000;

@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Store } from 'faultless';
 import { Board } from './fixtures/board.js';
 import { keyOfVictim, keysOfVictim, wordOfVictim } from './fixtures/lock-holders.js';
-import { heldLocks } from './fixtures/lock-words.js';
+import { heldLocks, oddVersions } from './fixtures/lock-words.js';
 import * as traffic from './fixtures/mixed-traffic.js';
 import { stampOf } from './fixtures/stamped-values.js';
 import { startProcess } from './fixtures/start-process.js';
@@ -84,17 +84,21 @@ function isStopped(pid: number): boolean {
   return readdirSync(tasks).every((task) => / [tT] /.test(readFileSync(`${tasks}/${task}/stat`, 'utf8')));
 }
 
-/** Stops the writer by SIGSTOP at some moment at which it holds a lock of the file. */
-async function stopHoldingLock(writer: TestProcess, file: string): Promise<void> {
-  for (let attempt = 0; attempt < 1000; attempt++) {
+/** Stops the writer by SIGSTOP at some moment at which the condition holds. */
+async function stopWhen(writer: TestProcess, condition: () => boolean): Promise<void> {
+  for (let attempt = 0; attempt < 2000; attempt++) {
     await sleep(Math.random() * 4);
     writer.signal('SIGSTOP');
     assert.ok(await holdsWithin(10_000, () => isStopped(writer.pid)), 'SIGSTOP');
-    if (heldLocks(file) > 0) return;
+    if (condition()) return;
     writer.signal('SIGCONT');
   }
-  assert.fail('the writer was never met with a lock');
+  assert.fail('the writer was never met in this state');
 }
+
+/** Stops the writer at some moment at which it holds a lock of the file. */
+const stopHoldingLock = (writer: TestProcess, file: string): Promise<void> =>
+  stopWhen(writer, () => heldLocks(file) > 0);
 
 interface Victim {
   number: number;
@@ -216,6 +220,28 @@ describe('a writer killed while it holds a lock', () => {
   test('the same where all of them have the same PID, in namespaces of their own', async (t) => {
     if (!runsHere(t, 'a PID namespace', TestProcess.pidNamespaceUnavailableReason())) return;
     await surviveKills(new Scene(t, 'killed-in-namespaces', true), kills.slice(0, 4));
+  });
+});
+
+describe('a writer killed in the middle of a change', () => {
+  test('readers without write permission read on, though nobody can mend the file', async (t) => {
+    const file = join(directory, 'nobody-mends');
+    const boardFile = `${file}-board`;
+    using board = new Board(boardFile);
+    const victim = startProcess(t, 'victim', [file, boardFile, '0', 'sync', '100']);
+    await victim.ready();
+    const reader = startProcess(t, 'survivor', [file, '0', 'readOnly']);
+    await reader.ready();
+    await stopWhen(victim, () => oddVersions(file) > 0);
+    await victim.kill();
+    assert.ok(oddVersions(file) > 0);
+    reader.send('order', { what: 'readVictim', sequence: 0, victim: 0 });
+    assertNothingMissing(board, 0, (await reader.message('done')) as number[]);
+    assert.ok(oddVersions(file) > 0, 'it has not written');
+    reader.send('order', { what: 'close', sequence: 0, victim: 0 });
+    await reader.message('done');
+    const exit = await reader.ended();
+    assert.deepEqual([exit.code, exit.signal, exit.stderr], [0, null, '']);
   });
 });
 

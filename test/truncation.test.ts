@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { FaultlessError, Store } from 'faultless';
 import { startProcess } from './fixtures/start-process.js';
-import { keys, prepare } from './fixtures/truncated-keys.js';
+import { keys, prepare } from './fixtures/prepared-store.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'faultless-truncation-'));
 after(() => rmSync(directory, { recursive: true, force: true }));

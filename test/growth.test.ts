@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { Store } from 'faultless';
 import { Board } from './fixtures/board.js';
-import { isRemoved, keyOf, valueOf } from './fixtures/growth-keys.js';
+import { isRemoved, keyOf, makeValue } from './fixtures/growth-keys.js';
 import { startProcess } from './fixtures/start-process.js';
 import { runsHere } from './rig/environment.js';
 
@@ -36,7 +36,7 @@ test('a file grows from one extent to more than 2 GiB under three readers', asyn
   let number = 0;
   while (store.stats().fileBytes <= 2 * GiB + 64 * 2 ** 20) {
     const numbers = Array.from({ length: atOnce }, (_, i) => number + i);
-    await Promise.all(numbers.map((each) => store.set(keyOf(each), valueOf(each))));
+    await Promise.all(numbers.map((each) => store.set(keyOf(each), makeValue(each))));
     const removed = await store.deleteMany(numbers.filter(isRemoved).map(keyOf));
     assert.equal(removed, numbers.filter(isRemoved).length);
     number += atOnce;

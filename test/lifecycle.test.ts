@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { Store } from 'faultless';
-import { type Ending, keyOf, keysOfThread, threads, valueOf, wordOf } from './fixtures/acknowledged-keys.js';
+import { type Ending, keyOf, keysOfThread, makeValue, threads, wordOf } from './fixtures/acknowledged-keys.js';
 import { Board } from './fixtures/board.js';
 import { startProcess } from './fixtures/start-process.js';
 import { endsWith } from './store-fixture.js';
@@ -42,7 +42,7 @@ describe('the main thread and three workers on one file', () => {
           assert.ok(acknowledged >= 1, `${keyOf(thread, index)} was never written`);
           const value = await store.get(keyOf(thread, index));
           assert.ok(
-            value === valueOf(acknowledged) || value === valueOf(acknowledged + 1),
+            value === makeValue(acknowledged) || value === makeValue(acknowledged + 1),
             `${keyOf(thread, index)}: acknowledged ${acknowledged}, found ${value?.slice(0, 10)}`,
           );
         }

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { FaultlessError, Store } from 'faultless';
-import { startProcess } from './fixtures/start-process.js';
 import { keys, prepare } from './fixtures/prepared-store.js';
+import { startProcess } from './fixtures/start-process.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'faultless-truncation-'));
 after(() => rmSync(directory, { recursive: true, force: true }));
@@ -32,8 +32,10 @@ for (const [what, cutTo] of [
   test(`a store's file is cut ${what}`, async (t) => {
     const file = join(directory, `store-${cutTo(2 ** 22)}`);
     await prepare(file);
+    // Where a page is cut in two the kernel has put zeros behind the cut: nothing tells them from damage.
+    const codes = what === 'in the middle of a page' ? ['ERR_IO', 'ERR_CORRUPT'] : ['ERR_IO'];
     const children = ['writable', 'readOnly'].map((mode) =>
-      startProcess(t, 'truncated-store', [file, `${file}-other-${mode}`, mode]),
+      startProcess(t, 'truncated-store', [file, `${file}-other-${mode}`, mode, ...codes]),
     );
     for (const child of children) await child.ready();
     for (const child of children) child.send('go');
@@ -46,12 +48,12 @@ for (const [what, cutTo] of [
       const counts = (await child.message('counts', 60_000)) as Record<string, Counts>;
       const { before = {}, jobs = {}, tries = {}, gets = {}, sets = {} } = counts;
       const text = `${size} bytes left: ${JSON.stringify(counts)}`;
-      assertOnly(before, ['old', 'cold', 'ERR_IO'], `tryGet meanwhile, ${text}`);
+      assertOnly(before, ['old', 'cold', ...codes], `tryGet meanwhile, ${text}`);
       assert.ok((before.old ?? 0) > 0, text);
-      assertOnly(jobs, ['old', 'ERR_IO'], `jobs meanwhile, ${text}`);
-      assertOnly(tries, ['old', 'cold', 'ERR_IO'], `tryGet, ${text}`);
-      assertOnly(gets, ['old', 'ERR_IO'], `get, ${text}`);
-      assertOnly(sets, ['set', 'ERR_IO'], `set, ${text}`);
+      assertOnly(jobs, ['old', ...codes], `jobs meanwhile, ${text}`);
+      assertOnly(tries, ['old', 'cold', ...codes], `tryGet, ${text}`);
+      assertOnly(gets, ['old', ...codes], `get, ${text}`);
+      assertOnly(sets, ['set', ...codes], `set, ${text}`);
       assert.equal(sum(gets), keys);
       assert.ok((gets.ERR_IO ?? 0) > 0, text);
       if (size <= 512 * 1024) assert.deepEqual([gets, tries.old], [{ ERR_IO: keys }, undefined], text);

@@ -170,6 +170,16 @@ describe('one key', () => {
     await store.flush();
   });
 
+  test('a value beyond 4 GiB - 1 bytes is refused', async () => {
+    await using store = await Store.open(newPath(), { encoding: 'buffer' });
+    // Its pages are never touched.
+    const value = new Uint8Array(2 ** 32);
+    await rejects(store.set('key', value), 'ERR_VALUE_TOO_LARGE');
+    throws(() => store.setSync('key', value), 'ERR_VALUE_TOO_LARGE');
+    await rejects(store.setMany([['key', value]]), 'ERR_VALUE_TOO_LARGE');
+    assert.equal(await store.has('key'), false);
+  });
+
   test('what is no key is refused', async () => {
     await using store = await Store.open(newPath());
     for (const [name, call] of Object.entries(withKey)) {

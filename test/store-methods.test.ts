@@ -365,8 +365,8 @@ describe('open', () => {
 
   test('maxBytes is kept, and a full store says so and can be emptied', async () => {
     const path = newPath();
-    const store = await Store.open(path, { maxBytes: 4 * 2 ** 20, encoding: 'buffer' });
-    assert.equal(store.stats().maxBytes, 4 * 2 ** 20);
+    const store = await Store.open(path, { maxBytes: 8 * 2 ** 20, encoding: 'buffer' });
+    assert.equal(store.stats().maxBytes, 8 * 2 ** 20);
     const value = Buffer.alloc(1000, 1);
     let stored = 0;
     for (;;) {
@@ -377,7 +377,7 @@ describe('open', () => {
         assert.equal((error as { code?: string }).code, 'ERR_STORE_FULL');
         break;
       }
-      assert.ok(stored < 4 * 2 ** 20);
+      assert.ok(stored < 8 * 2 ** 20);
     }
     assert.ok(stored > 1000, `${stored} stored`);
     // Each shard has extents of its own: the one of this key is full.
@@ -390,8 +390,8 @@ describe('open', () => {
     await store.set('again', value);
     await store.close();
     await rejects(Store.open(path, { maxBytes: 8 * 2 ** 20, encoding: 'buffer' }), 'ERR_FORMAT');
-    await (await Store.open(path, { maxBytes: 4 * 2 ** 20, encoding: 'buffer' })).close();
-    for (const maxBytes of [0, 4 * 2 ** 20 - 1, 2 ** 46 + 1, -1, 0.5, Number.NaN, Infinity]) {
+    await (await Store.open(path, { maxBytes: 8 * 2 ** 20, encoding: 'buffer' })).close();
+    for (const maxBytes of [0, 8 * 2 ** 20 - 1, 2 ** 46 + 1, -1, 0.5, Number.NaN, Infinity]) {
       await rejects(Store.open(newPath(), { maxBytes }), 'ERR_OUT_OF_RANGE', RangeError);
     }
   });

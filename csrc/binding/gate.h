@@ -75,6 +75,8 @@ class Gate {
 
  private:
   void WakeOthers(const Waiter* self);
+  /** Permits that one stuck device may hold up: a file being opened may be on any device. */
+  uint32_t TogetherRunning(const Device& device) const;
 
   const uint32_t threads_;
   mutable std::mutex mutex_;

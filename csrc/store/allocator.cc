@@ -23,8 +23,7 @@ Transaction AllocatorTransaction(const Context& context) {
 
 uint64_t ReserveUnits(const Context& context, Purpose purpose) {
   if (context.recovering || purpose == Purpose::kFlush) return 0;
-  const uint64_t for_marks = std::min<uint64_t>(context.shards(), context.max_units() / 16);
-  return purpose == Purpose::kReserve ? for_marks : 2 * for_marks;
+  return purpose == Purpose::kReserve ? context.shards() / 2 : 2 * context.shards();
 }
 
 /** A free run on the lists, as the transaction sees it. */

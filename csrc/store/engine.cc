@@ -220,7 +220,7 @@ Status Engine::Begin(const OpenOptions& options) {
     return acquired ? Status() : Status(Code::kBusy);
   }
   if (!sound) {
-    FAULTLESS_TRY(RecoverStore(options, poisoned));
+    FAULTLESS_TRY(RecoverStore(options));
   } else {
     if (clean || !others) {
       const Status marked = WriteSuperblock(FileState::kOpen);
@@ -246,10 +246,10 @@ Status Engine::Begin(const OpenOptions& options) {
   return acquired ? Status() : Status(Code::kBusy);
 }
 
-Status Engine::RecoverStore(const OpenOptions& options, bool drop_cache) {
+Status Engine::RecoverStore(const OpenOptions& options) {
   auto& header = context_.header();
   // After a failed sync the kernel calls pages clean that it could not write: what counts is what the device has.
-  if (drop_cache) storage_->DropCache();
+  storage_->DropCache();
   header.ready.store(static_cast<uint32_t>(format::ReadyState::kNotReady), std::memory_order_release);
   context_.superblock.incarnation_base += uint64_t{1} << 40;
   // The new incarnations are on the device before anything uses one.
@@ -315,7 +315,8 @@ Status Engine::SettleDead(uint32_t slot) {
   }
   for (uint32_t i = 0; i < context_.shards(); i++) {
     const ShardLock lock(context_, i);
-    FAULTLESS_TRY(lock.status());
+    // Damage is that shard's own: the others can be used.
+    if (lock.status().code() != Code::kCorrupt) FAULTLESS_TRY(lock.status());
   }
   return FreePendingChains(context_, slot);
 }

@@ -36,7 +36,7 @@ class Engine {
   Engine() = default;
   Status Begin(const OpenOptions& options);
   Status TakeGate();
-  Status RecoverStore(const OpenOptions& options, bool drop_cache);
+  Status RecoverStore(const OpenOptions& options);
   /** `settle`: give back what the slot's dead users left; not before a recovery, which forgets it all. */
   Status TakeOpenerSlot(bool settle);
   Status SettleDead(uint32_t slot);

@@ -1,5 +1,6 @@
 #include "store/flush.h"
 
+#include "os/os.h"
 #include "store/allocator.h"
 #include "store/lock.h"
 #include "store/record_queue.h"
@@ -9,6 +10,7 @@ namespace {
 
 using format::ShardControl;
 
+constexpr uint64_t kPatienceNs = 20'000'000;
 constexpr uint64_t kSmallLimboUnits = 64;  // 4 MiB: not worth a flush of its own
 
 Status FlushLocked(Context& context) {
@@ -50,10 +52,13 @@ Status FlushLocked(Context& context) {
 Status Flush(Context& context) {
   if (context.read_only || !context.storage->durable()) return Code::kOk;
   auto& lock = context.allocator().flush_lock;
-  // Whoever holds it waits for the same device: so does this one, however long that takes.
+  // Whoever holds it waits for the same device. A flush that takes longer than this is waited for without a thread.
+  const uint64_t begin = os::MonotonicNs();
   Status status = Code::kWouldBlock;
   uint32_t dead_holder;
-  while (status.code() == Code::kWouldBlock) status = AcquireWord(context, &lock, &dead_holder);
+  while (status.code() == Code::kWouldBlock && os::MonotonicNs() - begin < kPatienceNs) {
+    status = AcquireWord(context, &lock, &dead_holder);
+  }
   FAULTLESS_TRY(status);
   status = FlushLocked(context);
   ReleaseWord(&lock);

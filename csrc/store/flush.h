@@ -7,7 +7,7 @@
 
 namespace faultless::store {
 
-/** Codes as Store::Flush. Waits for a flush that is under way, in whatever process. */
+/** Codes as Store::Flush; kWouldBlock: another flush is under way, in whatever process: run it again later. */
 Status Flush(Context& context);
 /** The flush that the engine starts itself, where the space that waits for one exceeds an eighth of what is alive. */
 void FlushWhereLimboIsLarge(Context& context);

@@ -9,6 +9,7 @@
 namespace faultless::store {
 
 LargeValueWriter::~LargeValueWriter() {
+  if (undecided_) return;
   if (chain_ != kNoChain) {
     const format::Word& head = context_.pending(context_.opener_slot).chains[chain_];
     while (head.load(std::memory_order_relaxed) != 0) {
@@ -54,6 +55,8 @@ Status LargeValueWriter::Write(std::span<const uint8_t> value, uint32_t shard_in
     while (status.code() == Code::kStoreFull && size_class > 0) {
       status = TakeRun(context_, --size_class, request, Purpose::kUser, &unit);
     }
+    // Whether the chain's head names the run is for the allocator's next holder to say: the chain is not used again.
+    undecided_ = status.code() == Code::kIo;
     FAULTLESS_TRY(status);
     const uint64_t bytes = RunBytes(size_class);
     const uint64_t offset = unit * format::kUnitBytes;

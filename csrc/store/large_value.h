@@ -34,6 +34,7 @@ class LargeValueWriter {
   Context& context_;
   uint32_t chain_ = kNoChain;
   uint32_t reserved_ = kNoChain;
+  bool undecided_ = false;
   std::vector<format::RunReference> runs_;
   format::LargeHeader header_{};
 };

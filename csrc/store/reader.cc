@@ -140,6 +140,17 @@ Status WaitForWriter(const Context& context, uint32_t shard_index, Versions* ver
     const ShardLock lock(context, shard_index);
     return lock.status();
   }
+  // All ones are odd as well: they stand where the version table cannot be read.
+  if (context.storage->HasSubstitutes()) {
+    const uint64_t place = context.OffsetOf(versions->slot);
+    const uint64_t structure = context.OffsetOf(versions->structure);
+    context.storage->Restore();
+    if (context.storage->IsSubstituted(place, sizeof *versions->slot) ||
+        context.storage->IsSubstituted(structure, sizeof *versions->structure)) {
+      return Status::Io("the control region cannot be read", place);
+    }
+    return Code::kOk;
+  }
   if (overlay->Capture(context, shard_index)) {
     *through = overlay;
     return Code::kOk;
@@ -347,7 +358,7 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
                        uint64_t* next_prefix) {
   const ShardControl& shard = context.shard(shard_index);
   alignas(64) uint64_t words[format::kPieceBytes / 8];
-  const auto copy = [&](const Memory& memory) -> Status {
+  const auto copy_touching = [&](const Memory& memory, Touched* touched) -> Status {
     *next_prefix = uint64_t{1} << format::kDirectoryBits;
     const uint64_t directory = memory.Load(context.OffsetOf(&shard.directory));
     if (directory == 0) {
@@ -360,6 +371,7 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     if (!RouteOf(context, directory, static_cast<uint32_t>(prefix << 8), &route)) {
       return Status::Corrupt("a directory word points nowhere", context.OffsetOf(&shard.directory));
     }
+    touched->Add(route.word, sizeof(uint64_t));
     if (!SegmentOf(context, memory.Load(route.word), route.depth, &segment, &local_depth)) {
       return Status::Corrupt("a directory entry points nowhere", route.word);
     }
@@ -367,10 +379,15 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     *next_prefix = (prefix & ~(span - 1)) + span;
     CopyFromShared(words, context.base + segment, format::kPieceBytes);
     for (uint64_t i = 0; memory.overlay != nullptr && i < format::kPieceBytes / 8; i++) words[i] = memory.Load(segment + i * 8);
+    touched->Add(segment, format::kPieceBytes);
+    return Code::kOk;
+  };
+  const auto copy = [&](const Memory& memory) -> Status {
     Touched touched(context);
-    touched.Add(route.word, 8);
-    touched.Add(segment, format::kPieceBytes);
-    return touched.Check();
+    touched.Add(context.OffsetOf(&shard), sizeof(uint64_t) * 2);
+    const Status copied = copy_touching(memory, &touched);
+    FAULTLESS_TRY(touched.Check());  // before anything is called damaged
+    return copied;
   };
   Status status;
   bool taken = false;
@@ -391,6 +408,11 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     }
   }
   if (!taken) {
+    const uint64_t place = context.OffsetOf(&shard.commits);
+    if (context.storage->HasSubstitutes() && context.storage->Restore() > 0 &&
+        context.storage->IsSubstituted(place, sizeof(uint64_t))) {
+      return Status::Io("the control region cannot be read", place);
+    }
     if (context.read_only) return Code::kWouldBlock;
     const ShardLock lock(context, shard_index);
     FAULTLESS_TRY(lock.status());

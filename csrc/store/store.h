@@ -28,7 +28,7 @@ using Bytes = std::span<const uint8_t>;
 
 constexpr size_t kMaxKeyBytes = 65'535;
 constexpr uint64_t kMaxValueBytes = 4'294'967'295;  // 4 GiB − 1
-constexpr uint64_t kMinMaxBytes = uint64_t{4} << 20;
+constexpr uint64_t kMinMaxBytes = uint64_t{8} << 20;  // room for what each shard keeps back
 constexpr uint64_t kDefaultMaxBytes = uint64_t{1} << 40;
 constexpr uint64_t kLargestMaxBytes = uint64_t{1} << 46;
 

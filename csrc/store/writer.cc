@@ -74,16 +74,28 @@ Status RequireRealPages(const Context& context) {
   return Code::kOk;
 }
 
+/** Whether cleaning this shard is worth it. Deletes must get through, whatever has to be moved for that. */
+bool IsWorthCleaning(const Context& context, uint32_t shard_index, Purpose purpose) {
+  const ShardControl& shard = context.shard(shard_index);
+  const uint64_t tail_unit = shard.tail_unit.load(kRelaxed);
+  format::EntryView tail;
+  if (tail_unit == shard.head_unit.load(kRelaxed) || !ReadRun(context, tail_unit, format::RunKind::kQueue, &tail)) return false;
+  const uint64_t garbage = GarbageBytes(context, shard_index);
+  if (purpose == Purpose::kReserve) {
+    // What lives in the oldest extent must fit behind the head, or nothing is gained.
+    const uint64_t free_at_head = shard.head_end.load(kRelaxed) - shard.head.load(kRelaxed);
+    return garbage > 0 && garbage + free_at_head >= RunBytes(tail.size_class);
+  }
+  // A store that is full of live records stays full: what there is to gain must be worth what has to be moved for it.
+  return garbage >= format::kUnitBytes / 4 && garbage >= shard.live_bytes.load(kRelaxed) / 8;
+}
+
 /** One bounded step towards more room in a full store. False in *progress: there is nothing left to give back. */
-Status MakeRoom(Context& context, uint32_t preferred_shard, bool* progress) {
+Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, bool* progress) {
   *progress = false;
   for (uint32_t i = 0; i < context.shards(); i++) {
     const uint32_t shard_index = (preferred_shard + i) % context.shards();
-    ShardControl& shard = context.shard(shard_index);
-    if (shard.tail_unit.load(kRelaxed) == shard.head_unit.load(kRelaxed)) continue;
-    // A store that is full of live records stays full: what there is to gain must be worth what has to be moved for it.
-    const uint64_t garbage = GarbageBytes(context, shard_index);
-    if (garbage < format::kUnitBytes / 4 || garbage < shard.live_bytes.load(kRelaxed) / 8) continue;
+    if (!IsWorthCleaning(context, shard_index, purpose)) continue;
     const ShardLock lock(context, shard_index);
     if (lock.status().code() == Code::kWouldBlock) continue;
     FAULTLESS_TRY(lock.status());
@@ -210,14 +222,14 @@ Status TryDelete(Context& context, uint64_t hash, Bytes key, bool* existed) {
 
 /** Runs `attempt` again as long as a full store can be given more room. */
 template <typename Attempt>
-Status WithRoom(Context& context, uint64_t hash, const Attempt& attempt) {
+Status WithRoom(Context& context, uint64_t hash, Purpose purpose, const Attempt& attempt) {
   FAULTLESS_TRY(RequireRealPages(context));
   constexpr int kAttempts = 1000;
   for (int i = 0;; i++) {
     const Status status = attempt();
     if (status.code() != Code::kStoreFull || i == kAttempts) return status;
     bool progress;
-    FAULTLESS_TRY(MakeRoom(context, context.ShardOfHash(hash), &progress));
+    FAULTLESS_TRY(MakeRoom(context, context.ShardOfHash(hash), purpose, &progress));
     if (!progress) return status;
   }
 }
@@ -235,7 +247,7 @@ Status CheckWrite(const Context& context, Bytes key, uint64_t value_bytes) {
 Status SetRecord(Context& context, Bytes key, Bytes value, const WriteOptions& options) {
   FAULTLESS_TRY(CheckWrite(context, key, value.size()));
   const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
-  FAULTLESS_TRY(WithRoom(context, hash, [&] { return TrySet(context, hash, key, value, options); }));
+  FAULTLESS_TRY(WithRoom(context, hash, Purpose::kUser, [&] { return TrySet(context, hash, key, value, options); }));
   FlushWhereLimboIsLarge(context);
   return Code::kOk;
 }
@@ -243,7 +255,7 @@ Status SetRecord(Context& context, Bytes key, Bytes value, const WriteOptions& o
 Status DeleteRecord(Context& context, Bytes key, bool* existed) {
   FAULTLESS_TRY(CheckWrite(context, key, 0));
   const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
-  FAULTLESS_TRY(WithRoom(context, hash, [&] { return TryDelete(context, hash, key, existed); }));
+  FAULTLESS_TRY(WithRoom(context, hash, Purpose::kReserve, [&] { return TryDelete(context, hash, key, existed); }));
   FlushWhereLimboIsLarge(context);
   return Code::kOk;
 }

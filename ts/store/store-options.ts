@@ -9,7 +9,7 @@ import type { NativeOpenOptions } from './native.js';
 /** Kept in the file: encoding and maxBytes (another one at a later open: ERR_FORMAT). The rest holds per open. */
 export interface StoreOptions extends OpenFlags {
   /**
-   * The file may reach this many bytes: 4 MiB … 64 TiB. Default 1 TiB for a new store, and whatever an existing one
+   * The file may reach this many bytes: 8 MiB … 64 TiB. Default 1 TiB for a new store, and whatever an existing one
    * has. It is address space, not memory. A store that is full answers ERR_STORE_FULL, with nothing lost.
    */
   maxBytes?: number;
@@ -53,7 +53,7 @@ export interface IterateOptions {
   signal?: AbortSignal;
 }
 
-const minMaxBytes = 4 * 2 ** 20;
+const minMaxBytes = 8 * 2 ** 20;
 const largestMaxBytes = 2 ** 46;
 
 /** Checks the options of open() and openSync(); sets `concurrency` in passing. */

@@ -389,7 +389,7 @@ describe('open', () => {
     for (let i = 0; i < stored; i++) assert.equal(await store.delete(`key${i}`), true);
     await store.set('again', value);
     await store.close();
-    await rejects(Store.open(path, { maxBytes: 8 * 2 ** 20, encoding: 'buffer' }), 'ERR_FORMAT');
+    await rejects(Store.open(path, { maxBytes: 16 * 2 ** 20, encoding: 'buffer' }), 'ERR_FORMAT');
     await (await Store.open(path, { maxBytes: 8 * 2 ** 20, encoding: 'buffer' })).close();
     for (const maxBytes of [0, 8 * 2 ** 20 - 1, 2 ** 46 + 1, -1, 0.5, Number.NaN, Infinity]) {
       await rejects(Store.open(newPath(), { maxBytes }), 'ERR_OUT_OF_RANGE', RangeError);

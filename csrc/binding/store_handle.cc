@@ -285,6 +285,8 @@ bool ToStoreHandle(napi_env env, napi_value value, std::shared_ptr<StoreHandle>*
 }
 
 bool InitStore(napi_env env, napi_value exports) {
+  SetProperty(env, exports, "storeMinMaxBytes", NewNumber(env, static_cast<double>(store::kMinMaxBytes)));
+  SetProperty(env, exports, "storeLargestMaxBytes", NewNumber(env, static_cast<double>(store::kLargestMaxBytes)));
   return Export(env, exports, "storeOpen", StoreOpen) && Export(env, exports, "storeOpenSync", StoreOpenSync) &&
          Export(env, exports, "storeDestroy", StoreDestroy) && Export(env, exports, "storeClose", StoreClose) &&
          Export(env, exports, "storeCloseSync", StoreCloseSync) && Export(env, exports, "storeFlush", StoreFlush) &&

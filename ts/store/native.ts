@@ -67,6 +67,10 @@ export interface NativeStoreStats {
 
 /** What csrc/binding/store_*.cc export. */
 export interface StoreAddon {
+  /** The range of maxBytes. */
+  readonly storeMinMaxBytes: number;
+  readonly storeLargestMaxBytes: number;
+
   storeOpen(options: NativeOpenOptions): Promise<StoreHandle>;
   storeOpenSync(options: NativeOpenOptions): StoreHandle;
   storeDestroy(path: string): Promise<void>;

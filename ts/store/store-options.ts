@@ -53,9 +53,6 @@ export interface IterateOptions {
   signal?: AbortSignal;
 }
 
-const minMaxBytes = 8 * 2 ** 20;
-const largestMaxBytes = 2 ** 46;
-
 /** Checks the options of open() and openSync(); sets `concurrency` in passing. */
 export function toOpenOptions(path: string, options: unknown): { native: NativeOpenOptions; codec: ValueCodec } {
   checkOptions(options);
@@ -73,11 +70,15 @@ export function toOpenOptions(path: string, options: unknown): { native: NativeO
     permissions: checkInteger('permissions', permissions, 0, 0o7777),
     pin: checkBoolean('pin', given.pin, false),
     allowRemote: checkBoolean('allowRemote', given.allowRemote, false),
-    maxBytes: maxBytes === undefined ? 0 : checkInteger('maxBytes', maxBytes, minMaxBytes, largestMaxBytes),
+    maxBytes: maxBytes === undefined ? 0 : checkMaxBytes(maxBytes),
     codec: codec.name,
   };
   if (concurrency !== undefined) addon.setConcurrency(checkInteger('concurrency', concurrency, 1, 1024));
   return { native, codec };
+}
+
+function checkMaxBytes(maxBytes: number): number {
+  return checkInteger('maxBytes', maxBytes, addon.storeMinMaxBytes, addon.storeLargestMaxBytes);
 }
 
 /** The signal of a write's options. */

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 
 #include "format/layout.h"
 #include "store/storage.h"
@@ -15,6 +17,15 @@ namespace faultless::store {
 /** What this process remembers of a shard; hints, never truth. */
 struct ShardHints {
   std::atomic<uint64_t> populated_until{0};  // file offset up to which the head extent has been prefaulted
+};
+
+/** Flushes of one process: one runs at a time, and all that were asked for before it began end with it (group commit). */
+struct FlushRounds {
+  std::mutex mutex;
+  std::condition_variable ended;
+  bool running = false;
+  uint64_t begun = 0;      // rounds
+  uint64_t completed = 0;  // the youngest round that succeeded
 };
 
 struct Context {
@@ -33,6 +44,7 @@ struct Context {
   std::atomic<uint64_t> pinned_units{0};  // the file up to here is locked into memory
   std::atomic<bool> pin{false};
   std::unique_ptr<ShardHints[]> hints;
+  FlushRounds flush_rounds;
 
   format::Word& WordAt(uint64_t offset) const { return *reinterpret_cast<format::Word*>(base + offset); }
   format::ControlHeader& header() const { return *reinterpret_cast<format::ControlHeader*>(base + format::kControlOffset); }
@@ -71,8 +83,9 @@ struct Context {
     return offset >= head_units() * format::kUnitBytes && length <= end && offset <= end - length;
   }
   bool ContainsRun(uint64_t unit, uint32_t size_class) const {
+    const uint64_t published = PublishedUnits();
     return size_class <= format::kMaxClass && unit > head_units() && unit % (uint64_t{1} << size_class) == 0 &&
-           unit + (uint64_t{1} << size_class) <= PublishedUnits() && !IsTableUnit(unit);
+           unit < published && (uint64_t{1} << size_class) <= published - unit && !IsTableUnit(unit);
   }
   /** Never waits. Whether the bytes are proven to be in memory: pinned, or seen there by the kernel just now. */
   bool IsKnownResident(uint64_t offset, uint64_t length) const {

@@ -10,7 +10,7 @@ namespace {
 
 using format::ShardControl;
 
-constexpr uint64_t kPatienceNs = 20'000'000;
+constexpr uint64_t kPatienceNs = 60'000'000'000;  // for another process's flush; a stopped one is not waited for longer
 constexpr uint64_t kSmallLimboUnits = 64;  // 4 MiB: not worth a flush of its own
 
 Status FlushLocked(Context& context) {
@@ -47,12 +47,9 @@ Status FlushLocked(Context& context) {
   return FreeClosedLimbo(context);
 }
 
-}  // namespace
-
-Status Flush(Context& context) {
-  if (context.read_only || !context.storage->durable()) return Code::kOk;
+/** One round of this process. Whoever holds the lock waits for the same device. */
+Status FlushRound(Context& context) {
   auto& lock = context.allocator().flush_lock;
-  // Whoever holds it waits for the same device. A flush that takes longer than this is waited for without a thread.
   const uint64_t begin = os::MonotonicNs();
   Status status = Code::kWouldBlock;
   uint32_t dead_holder;
@@ -61,6 +58,39 @@ Status Flush(Context& context) {
   }
   FAULTLESS_TRY(status);
   status = FlushLocked(context);
+  ReleaseWord(&lock);
+  return status;
+}
+
+}  // namespace
+
+Status Flush(Context& context) {
+  if (context.read_only || !context.storage->durable()) return Code::kOk;
+  FlushRounds& rounds = context.flush_rounds;
+  std::unique_lock guard(rounds.mutex);
+  const uint64_t wanted = rounds.begun + 1;  // the one under way may have begun before what this one is to cover
+  while (rounds.completed < wanted) {
+    if (rounds.running) {
+      rounds.ended.wait(guard);
+      continue;
+    }
+    rounds.running = true;
+    const uint64_t round = ++rounds.begun;
+    guard.unlock();
+    const Status status = FlushRound(context);
+    guard.lock();
+    rounds.running = false;
+    if (status.ok()) rounds.completed = round;
+    rounds.ended.notify_all();
+    FAULTLESS_TRY(status);
+  }
+  return Code::kOk;
+}
+
+Status TryFlush(Context& context) {
+  auto& lock = context.allocator().flush_lock;
+  FAULTLESS_TRY(TryAcquireWord(context, &lock));
+  const Status status = FlushLocked(context);
   ReleaseWord(&lock);
   return status;
 }
@@ -75,10 +105,7 @@ void FlushWhereLimboIsLarge(Context& context) {
   }
   // A failure poisons the next flush that somebody waits for; nobody waits for this one.
   if (limbo * format::kUnitBytes <= live / 8) return;
-  auto& lock = context.allocator().flush_lock;
-  if (!TryAcquireWord(context, &lock).ok()) return;
-  static_cast<void>(FlushLocked(context));
-  ReleaseWord(&lock);
+  static_cast<void>(TryFlush(context));
 }
 
 }  // namespace faultless::store

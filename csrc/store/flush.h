@@ -7,8 +7,13 @@
 
 namespace faultless::store {
 
-/** Codes as Store::Flush; kWouldBlock: another flush is under way, in whatever process: run it again later. */
+/**
+ * Codes as Store::Flush. Waits for the flush under way in this process, and for one of another process for a minute; then
+ * kWouldBlock.
+ */
 Status Flush(Context& context);
+/** The same, unless another flush is under way: kWouldBlock. */
+Status TryFlush(Context& context);
 /** The flush that the engine starts itself, where the space that waits for one exceeds an eighth of what is alive. */
 void FlushWhereLimboIsLarge(Context& context);
 

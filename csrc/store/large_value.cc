@@ -56,7 +56,7 @@ Status LargeValueWriter::Write(std::span<const uint8_t> value, uint32_t shard_in
       status = TakeRun(context_, --size_class, request, Purpose::kUser, &unit);
     }
     // Whether the chain's head names the run is for the allocator's next holder to say: the chain is not used again.
-    undecided_ = status.code() == Code::kIo;
+    undecided_ = status.code() == Code::kIo && context_.allocator().intent.count.load(std::memory_order_relaxed) != 0;
     FAULTLESS_TRY(status);
     const uint64_t bytes = RunBytes(size_class);
     const uint64_t offset = unit * format::kUnitBytes;

@@ -104,10 +104,7 @@ Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, boo
     *progress = true;
     if (left > 0) break;
   }
-  if (context.allocator().limbo_units.load(kRelaxed) > 0) {
-    const Status status = Flush(context);
-    if (status.ok()) *progress = true;
-  }
+  if (context.allocator().limbo_units.load(kRelaxed) > 0 && TryFlush(context).ok()) *progress = true;
   return Code::kOk;
 }
 

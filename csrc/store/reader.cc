@@ -136,10 +136,6 @@ Status WaitForWriter(const Context& context, uint32_t shard_index, Versions* ver
     Pause();
     if (versions->Begin()) return Code::kOk;
   }
-  if (!context.read_only) {
-    const ShardLock lock(context, shard_index);
-    return lock.status();
-  }
   // All ones are odd as well: they stand where the version table cannot be read.
   if (context.storage->HasSubstitutes()) {
     const uint64_t place = context.OffsetOf(versions->slot);
@@ -149,7 +145,11 @@ Status WaitForWriter(const Context& context, uint32_t shard_index, Versions* ver
         context.storage->IsSubstituted(structure, sizeof *versions->structure)) {
       return Status::Io("the control region cannot be read", place);
     }
-    return Code::kOk;
+    if (versions->Begin()) return Code::kOk;
+  }
+  if (!context.read_only) {
+    const ShardLock lock(context, shard_index);
+    return lock.status();
   }
   if (overlay->Capture(context, shard_index)) {
     *through = overlay;
@@ -191,10 +191,15 @@ Status Validated(const Context& context, uint32_t shard_index, uint32_t slot, Re
   // Writers keep overtaking this read: hold them up for once.
   const ShardLock lock(context, shard_index);
   FAULTLESS_TRY(lock.status());
-  Touched touched(context);
-  const Status status = body(Memory{context}, &touched);
-  FAULTLESS_TRY(touched.Check());
-  return status;
+  while (true) {
+    Touched touched(context);
+    const Status status = body(Memory{context}, &touched);
+    const Status intact = touched.Check();
+    if (intact.ok()) return status;
+    if (restored) return intact;
+    context.storage->Restore();
+    restored = true;
+  }
 }
 
 /** Reads the key's value into the sink; not validated. */

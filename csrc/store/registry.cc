@@ -1,5 +1,6 @@
 #include "store/registry.h"
 
+#include <cerrno>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -39,6 +40,7 @@ Status OpenOrCreate(const OpenOptions& options, int* fd) {
       os::CloseFile(*fd);
       return Code::kExists;
     }
+    if (opened.error() == EISDIR) return {Code::kFormat, "not a regular file"};  // as where it is opened for reading alone
     if (opened.code() != Code::kNotFound || !options.create || options.read_only) return opened;
     const Status created = Engine::Create(options);
     if (created.ok()) return os::OpenFile(options.path.c_str(), access, fd);

@@ -104,7 +104,9 @@ Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, boo
     *progress = true;
     if (left > 0) break;
   }
-  if (context.allocator().limbo_units.load(kRelaxed) > 0 && TryFlush(context).ok()) *progress = true;
+  // A counter that lies must not make a write flush for ever: only what has come back counts.
+  const uint64_t limbo = context.allocator().limbo_units.load(kRelaxed);
+  if (limbo > 0 && TryFlush(context).ok() && context.allocator().limbo_units.load(kRelaxed) < limbo) *progress = true;
   return Code::kOk;
 }
 

@@ -13,7 +13,7 @@ using harness::Child;
 
 constexpr int kWriters = kSanitized ? 3 : 4;
 constexpr int kReaders = kSanitized ? 2 : 4;
-constexpr uint64_t kRounds = kSanitized ? 25 : 400;
+constexpr uint64_t kRounds = kSanitized ? 30 : 400;
 constexpr int kOwnKeys = 40;
 constexpr int kSharedKeys = 12;
 constexpr uint64_t kWriterShift = 32;  // a number is round | writer << 32

@@ -1,0 +1,108 @@
+/** Runs works: the rounds of one work after another, in each round one system after another. */
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { loadavg } from 'node:os';
+import path from 'node:path';
+import type { Task } from './messages.js';
+import { startChild } from './processes.js';
+import { storeOf } from './systems/index.js';
+import type { Place, SystemName } from './systems/system.js';
+import type { Measurement, Scale, StoreNeeds, Work } from './works/work.js';
+
+/** What came of a work with one system. */
+export interface Outcome {
+  system: SystemName;
+  /** One for each round, in their order. */
+  measurements: Measurement[];
+  /** Why it was given up: then no figure of it counts. */
+  error?: string;
+}
+
+export interface WorkResult {
+  work: Work;
+  outcomes: Outcome[];
+  /** Load average of the machine when it ended: what else ran there shows in it. */
+  load: number;
+}
+
+export class Runner {
+  readonly #systems: readonly SystemName[];
+  readonly #rounds: number;
+  readonly #scale: Scale;
+  readonly #directory: string;
+  readonly #run = randomBytes(4).toString('hex');
+  /** Stores that were filled for all rounds. */
+  readonly #filled = new Map<string, { system: SystemName; place: Place }>();
+  #places = 0;
+
+  private constructor(systems: readonly SystemName[], rounds: number, scale: Scale, directory: string) {
+    this.#systems = systems;
+    this.#rounds = rounds;
+    this.#scale = scale;
+    this.#directory = directory;
+  }
+
+  /** With a directory of its own below `directory`; close() removes it. */
+  static async create(
+    systems: readonly SystemName[],
+    rounds: number,
+    scale: Scale,
+    directory: string,
+  ): Promise<Runner> {
+    return new Runner(systems, rounds, scale, await mkdtemp(path.join(directory, 'faultless-bench-')));
+  }
+
+  /** Never rejects for what a system did: that is in the outcome. */
+  async run(work: Work): Promise<WorkResult> {
+    const systems = this.#systems.filter((system) => system === 'faultless' || system in work.goals);
+    const outcomes: Outcome[] = systems.map((system) => ({ system, measurements: [] }));
+    const rounds = Math.min(this.#rounds, work.maxRounds ?? this.#rounds);
+    for (let round = 0; round < rounds; round++) {
+      // Who comes first changes from round to round.
+      for (let i = 0; i < outcomes.length; i++) {
+        const outcome = outcomes[(i + round) % outcomes.length] as Outcome;
+        if (outcome.error !== undefined) continue;
+        try {
+          outcome.measurements.push(await this.#round(work, outcome.system, round));
+        } catch (error) {
+          outcome.error = (error as Error).message;
+        }
+      }
+    }
+    return { work, outcomes, load: loadavg()[0] as number };
+  }
+
+  async close(): Promise<void> {
+    // Stores in RAM lie elsewhere.
+    for (const { system, place } of this.#filled.values()) await storeOf(system).destroy(place);
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+
+  async #round(work: Work, system: SystemName, round: number): Promise<Measurement> {
+    const place =
+      work.store?.filled === 'once'
+        ? await this.#fill(work, system, work.store)
+        : this.#newPlace(system, work.store?.medium ?? 'disk');
+    const answer = await startChild(this.#task('run', work, system, place, 1 + round)).answer;
+    return answer as Measurement;
+  }
+
+  async #fill(work: Work, system: SystemName, { medium, values }: StoreNeeds): Promise<Place> {
+    const name = `${system} ${medium} ${values}`;
+    const found = this.#filled.get(name);
+    if (found !== undefined) return found.place;
+    const place = this.#newPlace(system, medium);
+    await startChild(this.#task('fill', work, system, place, 0)).answer;
+    this.#filled.set(name, { system, place });
+    return place;
+  }
+
+  #newPlace(system: SystemName, medium: Place['medium']): Place {
+    const name = `faultless-bench-${this.#run}-${this.#places++}-${system}`;
+    return { medium, directory: this.#directory, name };
+  }
+
+  #task(what: Task['what'], work: Work, system: SystemName, place: Place, seed: number): Task {
+    return { what, work: work.name, system, scale: this.#scale, seed, place };
+  }
+}

@@ -114,7 +114,9 @@ Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, 
   const uint64_t head = shard.head.load(kRelaxed);
   const uint64_t end = shard.head_end.load(kRelaxed);
   if (head != 0) {
-    if (head % 8 != 0 || end < head || !context.Contains(head, end - head)) {
+    const uint64_t unit = shard.head_unit.load(kRelaxed);
+    if (head % 8 != 0 || end < head || !context.Contains(head, end - head) || !context.ContainsRun(unit, 0) ||
+        head < unit * format::kUnitBytes || end > unit * format::kUnitBytes + RunBytes(format::kMaxQueueClass)) {
       return Status::Corrupt("the head of a queue is damaged", context.OffsetOf(&shard.head));
     }
     if (end - head >= bytes) return Code::kOk;

@@ -25,7 +25,8 @@ function toAnswer(answer: unknown): FromChild {
 }
 
 function toError(error: unknown): FromChild {
-  return { error: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+  const refused = (error as { code?: unknown } | undefined)?.code === 'ERR_MEMLOCK';
+  return { error: error instanceof Error ? (error.stack ?? error.message) : String(error), refused };
 }
 
 async function perform(task: Task): Promise<unknown> {

@@ -59,5 +59,7 @@ async function run(options: Options): Promise<number> {
   const results = { circumstances, rounds, scale, comparisons };
   await writeFile(file, `${JSON.stringify(results, undefined, 2)}\n`);
   console.log(`\n${formatSummary(comparisons)}; all figures in ${path.relative(process.cwd(), file)}`);
-  return comparisons.some(({ systems }) => systems.some(({ error }) => error !== undefined)) ? 1 : 0;
+  return comparisons.some(({ systems }) => systems.some(({ error, refused }) => error !== undefined && !refused))
+    ? 1
+    : 0;
 }

@@ -5,6 +5,17 @@ import type { FromChild, Task } from './messages.js';
 
 const program = fileURLToPath(new URL('./child.js', import.meta.url));
 
+/** What a task failed with. */
+export class TaskError extends Error {
+  /** The machine does not allow it: no fault of anybody. */
+  readonly refused: boolean;
+
+  constructor(message: string, refused: boolean) {
+    super(message);
+    this.refused = refused;
+  }
+}
+
 export interface RunningChild {
   /** Of a helper: it waits for go(). Rejects where it fails before. */
   readonly ready: Promise<void>;
@@ -23,7 +34,7 @@ export function startChild(task: Task): RunningChild {
     });
     child.on('close', (code, signal) => {
       if (last !== undefined && 'answer' in last && code === 0) resolve(last.answer);
-      else if (last !== undefined && 'error' in last) reject(new Error(last.error));
+      else if (last !== undefined && 'error' in last) reject(new TaskError(last.error, last.refused));
       else
         reject(new Error(`the process of ${task.work} with ${task.system} ended by ${signal ?? `exit code ${code}`}`));
     });

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { loadavg } from 'node:os';
 import path from 'node:path';
 import type { Task } from './messages.js';
-import { startChild } from './processes.js';
+import { startChild, TaskError } from './processes.js';
 import { storeOf } from './systems/index.js';
 import type { Place, SystemName } from './systems/system.js';
 import type { Measurement, Scale, StoreNeeds, Work } from './works/work.js';
@@ -16,6 +16,8 @@ export interface Outcome {
   measurements: Measurement[];
   /** Why it was given up: then no figure of it counts. */
   error?: string;
+  /** It was given up because the machine does not allow it. */
+  refused?: boolean;
 }
 
 export interface WorkResult {
@@ -66,6 +68,7 @@ export class Runner {
           outcome.measurements.push(await this.#round(work, outcome.system, round));
         } catch (error) {
           outcome.error = (error as Error).message;
+          outcome.refused = error instanceof TaskError && error.refused;
         }
       }
     }

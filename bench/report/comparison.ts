@@ -11,6 +11,8 @@ export interface SystemFigures {
   /** Median processor time, nanoseconds per operation. */
   cpuNs: number | undefined;
   error: string | undefined;
+  /** The machine does not allow what it takes. */
+  refused: boolean;
   measurements: Measurement[];
   /**
    * How many times as fast ours was, round by round: rounds of both ran side by side, so what else the machine did is the same for both.
@@ -49,7 +51,7 @@ export function compare({ work, outcomes, load }: WorkResult): Comparison {
 }
 
 function figuresOf(outcome: Outcome, ours: Outcome, goal: number | undefined): SystemFigures {
-  const { system, error } = outcome;
+  const { system, error, refused = false } = outcome;
   const measurements = error === undefined ? outcome.measurements : [];
   const cpu = measurements.flatMap(({ cpuNs }) => (cpuNs === undefined ? [] : [cpuNs]));
   const ratio = outcome === ours ? undefined : ratioOf(outcome, ours);
@@ -58,6 +60,7 @@ function figuresOf(outcome: Outcome, ours: Outcome, goal: number | undefined): S
     value: measurements.length === 0 ? undefined : summarize(measurements.map(({ value }) => value)),
     cpuNs: cpu.length === 0 ? undefined : summarize(cpu).median,
     error,
+    refused,
     measurements,
     ratio,
     goal,

@@ -31,7 +31,9 @@ export function formatComparison(comparison: Comparison): string {
     lines.push(row([...left, ' limit', '', '', '', `≤ ${limit}`, verdict(limitMet)]));
   }
   if (lines.length === 0) lines.push(row(own));
-  const errors = systems.flatMap(({ system, error }) => (error === undefined ? [] : [`  ${system} FAILED: ${error}`]));
+  const errors = systems.flatMap(({ system, error, refused }) =>
+    error === undefined ? [] : [`  ${system} ${refused ? 'could not run here' : 'FAILED'}: ${error}`],
+  );
   return [...lines, ...errors].join('\n');
 }
 

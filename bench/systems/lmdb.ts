@@ -29,6 +29,8 @@ async function open(place: Place, { values, cache }: OpenOptions): Promise<Conne
     get: (key) => database.getAsync(key),
     getMany: (keys) => database.getMany(keys),
     getSync: values === 'strings' ? (key) => database.get(key) : (key) => database.getBinary(key),
+    // Reading puts objects into the cache, and no strings; writing puts everything there.
+    prime: (key, value) => database.put(key, value),
     set: (key, value) => database.put(key, value),
     setSync: (key, value) => database.putSync(key, value),
     scan: async (visit) => {

@@ -33,6 +33,8 @@ export interface Connection {
   getSync?(key: string): Stored | undefined;
   /** On the calling thread, without ever waiting; throws where it cannot tell. */
   tryGet?(key: string): Stored | undefined;
+  /** Puts an entry into the process's cache, where reading it does not. It is stored already. */
+  prime?(key: string, value: Stored): Promise<unknown>;
   set?(key: string, value: Stored): Promise<unknown>;
   /** Many at once, for a system without a quick set. */
   setBatch?(keys: string[], values: Stored[]): Promise<void>;

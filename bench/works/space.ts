@@ -5,10 +5,11 @@ import { writeAll } from './filling.js';
 import type { Measurement, Round, Work } from './work.js';
 
 const mostEntries = 1_000_000;
+const entriesPerKey = 10;
 
 async function run(round: Round): Promise<Measurement> {
   const { values, scale, place } = round;
-  const entries = Math.max(1_000, Math.round(mostEntries * scale.effort));
+  const entries = Math.min(mostEntries, entriesPerKey * scale.keys);
   const connection = await round.open();
   const keys = makeKeys(entries);
   await writeAll(
@@ -31,7 +32,7 @@ async function run(round: Round): Promise<Measurement> {
 
 export const space: Work = {
   name: 'space',
-  title: 'bytes per entry beyond key and value, 1,000,000 entries',
+  title: 'bytes per entry beyond key and value (1,000,000 entries)',
   unit: 'bytes',
   store: { medium: 'disk', values: 'strings', filled: 'no' },
   maxRounds: 1,

@@ -22,6 +22,9 @@ function syncWork(kind: Kind): Work['run'] {
     const connection = await round.open({ cache: kind.hot ?? false, pin: kind.pin ?? false });
     const read = readerOf(connection, kind);
     const { operations, keys, picks } = pickKeys(round, 200_000, kind.hot ? hotKeys : undefined);
+    if (kind.hot) {
+      await Promise.all(keys.map((key, number) => connection.prime?.(key, values.of(number))));
+    }
     const measured = await measure(operations, (from, to) => {
       for (let i = from; i < to; i++) {
         const number = picks[i] as number;

@@ -1,5 +1,5 @@
-// Faults on the map: another process truncates the file while it is in use. Operations answer kIo, kResidentOnly reads kCold,
-// this process lives and its other stores go on; when the bytes are back, so is everything.
+// Faults on the map: another process truncates the file while it is in use. Operations answer kIo, kResidentOnly reads
+// kCold, this process lives and its other stores go on; when the bytes are back, so is everything.
 #include <algorithm>
 
 #include "format/layout.h"
@@ -43,7 +43,9 @@ void Fill(Store& store) {
   for (int i = 0; i < kKeys; i++) ASSERT_OK(Set(store, KeyOf(i), MakeValue(KeyOf(i), 1, SizeOf(i))));
 }
 
-bool IsOneOf(Code code, std::initializer_list<Code> allowed) { return std::find(allowed.begin(), allowed.end(), code) != allowed.end(); }
+bool IsOneOf(Code code, std::initializer_list<Code> allowed) {
+  return std::find(allowed.begin(), allowed.end(), code) != allowed.end();
+}
 
 /** Every operation once, on a file whose end is gone from `bytes` on. What answers kOk answers right. */
 void UseTruncated(Store& store, uint64_t bytes, int* ok, int* failed) {
@@ -75,7 +77,8 @@ void UseTruncated(Store& store, uint64_t bytes, int* ok, int* failed) {
     ASSERT_EQ(all.entries.size(), kKeys);
   }
   for (const auto& [key, value] : all.entries) ASSERT_EQ(NumberOf(key, value), 1) << key;
-  const faultless::store::Bytes keys[] = {AsBytes("key1"), AsBytes("key2"), AsBytes("key3")};
+  const std::string names[] = {KeyOf(1), KeyOf(2), KeyOf(3)};
+  const faultless::store::Bytes keys[] = {AsBytes(names[0]), AsBytes(names[1]), AsBytes(names[2])};
   StringSink values[3];
   faultless::store::ValueSink* sinks[] = {&values[0], &values[1], &values[2]};
   Code results[3];
@@ -108,9 +111,11 @@ void RunTruncation(uint64_t keep_units, bool write_while_gone) {
     const Code set = store->Set(AsBytes("key1"), AsBytes(value), {}).code();
     EXPECT_TRUE(IsOneOf(set, {Code::kIo, Code::kCorrupt, Code::kWouldBlock})) << keep_units << static_cast<int>(set);
     const Code deleted = store->Delete(AsBytes("key2"), &existed).code();
-    EXPECT_TRUE(IsOneOf(deleted, {Code::kIo, Code::kCorrupt, Code::kWouldBlock})) << keep_units << static_cast<int>(deleted);
+    EXPECT_TRUE(IsOneOf(deleted, {Code::kIo, Code::kCorrupt, Code::kWouldBlock}))
+        << keep_units << static_cast<int>(deleted);
     const Code cleared = store->Clear(&shard).code();
-    EXPECT_TRUE(IsOneOf(cleared, {Code::kIo, Code::kCorrupt, Code::kWouldBlock})) << keep_units << static_cast<int>(cleared);
+    EXPECT_TRUE(IsOneOf(cleared, {Code::kIo, Code::kCorrupt, Code::kWouldBlock}))
+        << keep_units << static_cast<int>(cleared);
   }
   // The other store does not notice.
   std::string value;
@@ -145,7 +150,9 @@ constexpr uint64_t kHead = format::HeadUnits(format::kDefaultShards);
 
 TEST(StoreFaults, NothingIsLeftOfTheFile) { RunTruncation(0, true); }
 TEST(StoreFaults, TheControlRegionEndsInTheMiddle) { RunTruncation(kHead / 2, true); }
-TEST(StoreFaults, TheVersionTableIsGone) { RunTruncation(format::VersionsOffset(format::kDefaultShards) / kUnit, false); }
+TEST(StoreFaults, TheVersionTableIsGone) {
+  RunTruncation(format::VersionsOffset(format::kDefaultShards) / kUnit, false);
+}
 TEST(StoreFaults, OnlyTheControlRegionIsLeft) { RunTruncation(kHead, true); }
 TEST(StoreFaults, TheFirstExtentsAreLeft) { RunTruncation(kHead + 5, true); }
 TEST(StoreFaults, HalfOfItIsLeft) { RunTruncation(40, false); }
@@ -173,7 +180,8 @@ TEST(StoreFaults, ComesBackEachTime) {
   ASSERT_OK(store->Close());
 }
 
-/** A file without its end cannot be closed well, and Close says so, or leaves it to the next open to find out; nobody dies of it. */
+/** A file without its end cannot be closed well, and Close says so, or leaves it to the next open to find out; nobody
+ * dies of it. */
 TEST(StoreFaults, CanBeClosedWithoutItsFile) {
   for (const uint64_t units : {uint64_t{0}, kHead, kHead + 6}) {
     const harness::TemporaryDirectory directory;
@@ -189,7 +197,8 @@ TEST(StoreFaults, CanBeClosedWithoutItsFile) {
     options.path = path;
     const Status status = Store::Open(options, &store);
     if (!status.ok()) {
-      EXPECT_TRUE(IsOneOf(status.code(), {Code::kFormat, Code::kCorrupt, Code::kIo})) << units << static_cast<int>(status.code());
+      EXPECT_TRUE(IsOneOf(status.code(), {Code::kFormat, Code::kCorrupt, Code::kIo}))
+          << units << static_cast<int>(status.code());
       continue;
     }
     MapSink all;

@@ -40,7 +40,8 @@ TEST(StoreLimits, Keys) {
   EXPECT_CODE(Delete(*store, too_long, &existed), Code::kKeyTooLong);
   store->Advise({});
   store->Advise(AsBytes(too_long));
-  const faultless::store::Bytes many[] = {AsBytes("a"), AsBytes(too_long)};
+  const std::string good = "a";
+  const faultless::store::Bytes many[] = {AsBytes(good), AsBytes(too_long)};
   StringSink sink;
   faultless::store::ValueSink* sinks[] = {&sink, &sink};
   Code results[2];
@@ -48,7 +49,8 @@ TEST(StoreLimits, Keys) {
   EXPECT_EQ(store->Size(), 0);
 
   // Also keys that differ only in length or in their last byte, and NUL bytes.
-  const std::vector<size_t> sizes = {1, 2, 7, 8, 9, 255, 256, 4095, 4096, 32'767, 32'768, kMaxKeyBytes - 1, kMaxKeyBytes};
+  const std::vector<size_t> sizes = {1,           2, 7, 8, 9, 255, 256, 4095, 4096, 32'767, 32'768, kMaxKeyBytes - 1,
+                                     kMaxKeyBytes};
   std::map<std::string, std::string> model;
   for (const size_t size : sizes) {
     for (const char last : {'\0', 'a'}) {
@@ -89,9 +91,24 @@ TEST(StoreLimits, Values) {
   const harness::TemporaryDirectory directory;
   const std::string path = directory.File("a.store");
   auto store = Open(path);
-  const std::vector<uint64_t> sizes = {0,       1,       7,       8,         9,         4095,
-                                       4096,    65'534,  65'535,  65'536,    65'537,    131'071,
-                                       131'072, 131'073, 196'608, 1'048'575, 1'048'576, 1'048'577,
+  const std::vector<uint64_t> sizes = {0,
+                                       1,
+                                       7,
+                                       8,
+                                       9,
+                                       4095,
+                                       4096,
+                                       65'534,
+                                       65'535,
+                                       65'536,
+                                       65'537,
+                                       131'071,
+                                       131'072,
+                                       131'073,
+                                       196'608,
+                                       1'048'575,
+                                       1'048'576,
+                                       1'048'577,
                                        uint64_t{10} << 20};
   for (const uint64_t size : sizes) ASSERT_OK(Set(*store, std::to_string(size), ValueOfSize(size, size))) << size;
   for (int round = 0; round < 2; round++) {
@@ -176,8 +193,8 @@ class WindowSink final : public faultless::store::ValueSink {
 
 TEST(StoreLimits, TheLargestValue) {
   if (kSanitized) return;  // the plain run has it: shadow memory would take as much again
-  struct sysinfo memory{};
-  struct statfs place{};
+  struct sysinfo memory {};
+  struct statfs place {};
   constexpr uint64_t kNeeded = uint64_t{10} << 30;
   if (::sysinfo(&memory) != 0 || memory.freeram * memory.mem_unit < kNeeded || ::statfs("/dev/shm", &place) != 0 ||
       place.f_bavail * static_cast<uint64_t>(place.f_bsize) < kNeeded) {
@@ -187,7 +204,8 @@ TEST(StoreLimits, TheLargestValue) {
   const std::string path = "/dev/shm/faultless-test-" + std::to_string(::getpid()) + ".store";
   // Zeros that take no memory, with a few bytes that tell where they are.
   constexpr uint64_t kTooLarge = kMaxValueBytes + 1;
-  void* const source = ::mmap(nullptr, kTooLarge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const source =
+      ::mmap(nullptr, kTooLarge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   ASSERT_TRUE(source != MAP_FAILED);
   auto* const bytes = static_cast<uint8_t*>(source);
   for (uint64_t i = 1; i <= 40; i++) bytes[kMaxValueBytes - i * i * 10'001 % kMaxValueBytes] = static_cast<uint8_t>(i);
@@ -216,7 +234,8 @@ TEST(StoreLimits, TheLargestValue) {
   ::munmap(source, kTooLarge);
 }
 
-Status OpenWith(const std::string& path, const std::function<void(OpenOptions*)>& change, std::shared_ptr<Store>* store) {
+Status OpenWith(const std::string& path, const std::function<void(OpenOptions*)>& change,
+                std::shared_ptr<Store>* store) {
   OpenOptions options;
   options.path = path;
   if (change) change(&options);
@@ -227,7 +246,9 @@ TEST(StoreLimits, MaxBytes) {
   const harness::TemporaryDirectory directory;
   int count = 0;
   const auto create = [&](uint64_t max_bytes, std::shared_ptr<Store>* store) {
-    return OpenWith(directory.File(std::to_string(count++)), [&](OpenOptions* options) { options->kept.max_bytes = max_bytes; }, store);
+    return OpenWith(
+        directory.File(std::to_string(count++)), [&](OpenOptions* options) { options->kept.max_bytes = max_bytes; },
+        store);
   };
   std::shared_ptr<Store> store;
   EXPECT_CODE(create(1, &store), Code::kOutOfRange);
@@ -242,7 +263,9 @@ TEST(StoreLimits, MaxBytes) {
     EXPECT_LT(store->GetStats().file_bytes, uint64_t{1} << 20);
     ASSERT_OK(store->Close());
     // The same number opens it again.
-    ASSERT_OK(OpenWith(directory.File(std::to_string(count - 1)), [&](OpenOptions* options) { options->kept.max_bytes = size; }, &store));
+    ASSERT_OK(OpenWith(
+        directory.File(std::to_string(count - 1)), [&](OpenOptions* options) { options->kept.max_bytes = size; },
+        &store));
     ASSERT_OK(store->Close());
   }
   if (!kSanitized) {  // which leave less of the address space
@@ -278,7 +301,12 @@ TEST(StoreLimits, KeptOptions) {
   const std::string path = directory.File("a.store");
   std::shared_ptr<Store> store;
   const auto open = [&](const std::string& codec, uint64_t max_bytes) {
-    return OpenWith(path, [&](OpenOptions* options) { options->kept = {max_bytes, codec}; }, &store);
+    return OpenWith(
+        path,
+        [&](OpenOptions* options) {
+          options->kept = {max_bytes, codec};
+        },
+        &store);
   };
   const std::string name(63, 'c');
   EXPECT_CODE(open(name + "c", 0), Code::kInvalidArgValue);

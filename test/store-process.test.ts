@@ -125,10 +125,10 @@ describe('the life of the process', () => {
   test('stores that nobody closed are collected, whatever was under way', async () => {
     const script = `${head}
       let collected = 0;
-      const registry = new FinalizationRegistry(() => collected++);
+      const finalization = new FinalizationRegistry(() => collected++);
       for (let i = 0; i < 30; i++) {
         const store = i % 2 === 0 ? Store.openSync(path) : await Store.open(path);
-        registry.register(store);
+        finalization.register(store);
         store.set('key' + i, i);
         if (i % 3 === 0) store.get('key' + i);
         const iterator = store.keys({ highWaterMark: 10 });

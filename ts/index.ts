@@ -2,6 +2,7 @@ import { addon } from './addon.js';
 
 export type { QueueStats } from './addon.js';
 export type { Codec } from './codec/codec.js';
+export type { Value } from './codec/value.js';
 export { COLD, type Cold } from './cold.js';
 export { type ErrorCode, FaultlessError } from './errors.js';
 export type { Location } from './location.js';
@@ -11,7 +12,6 @@ export type { OpenFlags, ReadOptions } from './options.js';
 export type { Key } from './store/key.js';
 export { Store, type StoreStats } from './store/store.js';
 export type { IterateOptions, StoreOptions, WriteOptions } from './store/store-options.js';
-export type { Value } from './codec/value.js';
 
 /** The version of the native part. */
 export const version: string = addon.version;

@@ -50,24 +50,13 @@ Gate::Answer Gate::TryAcquire(Device* device, Waiter* waiter) {
     waiter->waiting_ = true;
     return Answer::kAllBusy;
   }
-  if (device->may_stall_ && TogetherRunning(*device) >= std::max<uint32_t>(limit_ - 1, 1)) {
+  if (device->may_stall_ && device->running_ >= std::max<uint32_t>(limit_ - 1, 1)) {
     waiter->waiting_ = true;
     return Answer::kDeviceBusy;
   }
   running_++;
   device->running_++;
   return Answer::kGranted;
-}
-
-uint32_t Gate::TogetherRunning(const Device& device) const {
-  const auto unknown = devices_.find(kUnknownDevice);
-  if (unknown == devices_.end()) return device.running_;
-  if (unknown->second != &device) return device.running_ + unknown->second->running_;
-  uint32_t most = 0;
-  for (const auto& [id, other] : devices_) {
-    if (id != kUnknownDevice && other->may_stall_) most = std::max(most, other->running_);
-  }
-  return device.running_ + most;
 }
 
 void Gate::Release(Device* device, Waiter* self) {

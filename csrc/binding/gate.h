@@ -52,8 +52,8 @@ class Gate {
   static Gate& OfProcess();
 
   /**
-   * The device with this id (st_dev). `may_stall`: false where it is memory. Files whose device is not known yet,
-   * because they are just being opened, share kUnknownDevice.
+   * The device with this id (st_dev). `may_stall`: false where it is memory. Files of which nothing tells the device
+   * before they are open share kUnknownDevice.
    */
   Device* DeviceOf(uint64_t id, bool may_stall);
   static constexpr uint64_t kUnknownDevice = ~uint64_t{0};
@@ -75,8 +75,6 @@ class Gate {
 
  private:
   void WakeOthers(const Waiter* self);
-  /** Permits that one stuck device may hold up: a file being opened may be on any device. */
-  uint32_t TogetherRunning(const Device& device) const;
 
   const uint32_t threads_;
   mutable std::mutex mutex_;

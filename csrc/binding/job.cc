@@ -81,8 +81,16 @@ napi_value Job::Failure(napi_env env, const Status& status) { return StatusToJs(
 
 // ───────────────────────────────────────────────────────────── Environment
 
-Environment::Environment(napi_env env)
-    : env_(env), opening_lane_(std::make_shared<Lane>(Gate::kUnknownDevice, /*may_stall=*/true)) {}
+Environment::Environment(napi_env env) : env_(env) {}
+
+const std::shared_ptr<Lane>& Environment::OpeningLane(const std::string& path) {
+  // Asked on the JavaScript thread, so by the mount table: looking the path up could wait for the device.
+  os::Mount mount{Gate::kUnknownDevice, os::FilesystemKind::kDisk};
+  if (path.empty() || !os::MountOfPath(path.c_str(), &mount)) mount.device = Gate::kUnknownDevice;
+  std::shared_ptr<Lane>& lane = opening_lanes_[mount.device];
+  if (!lane) lane = std::make_shared<Lane>(mount.device, mount.filesystem != os::FilesystemKind::kRam);
+  return lane;
+}
 
 bool Environment::Create(napi_env env) {
   auto* environment = new Environment(env);

@@ -37,7 +37,9 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
+#include <string>
 #include <unordered_map>
 
 #include "base/status.h"
@@ -138,7 +140,8 @@ class Environment final : private Gate::Waiter {
   static Environment* Of(napi_env env);
 
   /** For work on files whose device is not known yet: opening them. */
-  const std::shared_ptr<Lane>& opening_lane() const { return opening_lane_; }
+  /** The lane for opening and removing files on the device of `path`; empty: a device that nothing tells yet. */
+  const std::shared_ptr<Lane>& OpeningLane(const std::string& path);
   /** True once the environment is going away: no JavaScript can be called, and no job be started. */
   bool ending() const { return ending_; }
 
@@ -183,9 +186,9 @@ class Environment final : private Gate::Waiter {
   const napi_env env_;
   napi_threadsafe_function wake_ = nullptr;  // referenced exactly while jobs wait: pending calls keep the process alive
   std::atomic<bool> wake_pending_{false};
-  std::shared_ptr<Lane> opening_lane_;
-  std::deque<Lane*> lanes_;                          // those with waiting jobs, whose turn it is first
-  std::unordered_map<uint64_t, Job*> waiting_jobs_;  // by id, for Cancel
+  std::map<uint64_t, std::shared_ptr<Lane>> opening_lanes_;  // by device
+  std::deque<Lane*> lanes_;                                  // those with waiting jobs, whose turn it is first
+  std::unordered_map<uint64_t, Job*> waiting_jobs_;          // by id, for Cancel
   uint64_t last_job_id_ = 0;
   bool ending_ = false;
 };

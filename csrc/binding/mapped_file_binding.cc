@@ -242,7 +242,7 @@ napi_value Open(napi_env env, napi_callback_info info) {
       !ToOptions(env, arguments + 1, &options)) {
     return nullptr;
   }
-  const auto& lane = Environment::Of(env)->opening_lane();
+  const auto& lane = Environment::Of(env)->OpeningLane(path);
   return Job::Start(env, std::make_unique<OpenJob>(lane, options, std::move(path), -1));
 }
 
@@ -261,7 +261,7 @@ napi_value Adopt(napi_env env, napi_callback_info info) {
     return ThrowStatus(env, Status::WithErrno(Code::kInvalidArgValue, EBADF, "fcntl"), nullptr);
   }
   if (!status.ok()) return ThrowStatus(env, status, nullptr);
-  const auto& lane = Environment::Of(env)->opening_lane();
+  const auto& lane = Environment::Of(env)->OpeningLane(std::string());
   return Job::Start(env, std::make_unique<OpenJob>(lane, options, std::string(), copy));
 }
 

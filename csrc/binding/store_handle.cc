@@ -165,7 +165,8 @@ napi_value StoreOpen(napi_env env, napi_callback_info info) {
   napi_value argument;
   Opening opening;
   if (!GetArguments(env, info, 1, &argument) || !ToOpening(env, argument, &opening)) return nullptr;
-  return Job::Start(env, std::make_unique<OpenJob>(Environment::Of(env)->opening_lane(), std::move(opening)));
+  const auto& lane = Environment::Of(env)->OpeningLane(opening.options.path);
+  return Job::Start(env, std::make_unique<OpenJob>(lane, std::move(opening)));
 }
 
 /** storeOpenSync(openOptions): StoreHandle. Waits. */
@@ -183,7 +184,8 @@ napi_value StoreDestroy(napi_env env, napi_callback_info info) {
   napi_value argument;
   std::string path;
   if (!GetArguments(env, info, 1, &argument) || !ToString(env, argument, &path)) return nullptr;
-  return Job::Start(env, std::make_unique<DestroyJob>(Environment::Of(env)->opening_lane(), std::move(path)));
+  const auto& lane = Environment::Of(env)->OpeningLane(path);
+  return Job::Start(env, std::make_unique<DestroyJob>(lane, std::move(path)));
 }
 
 /** storeClose(handle): Promise<void>, after every job issued before it. */

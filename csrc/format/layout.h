@@ -8,9 +8,9 @@
 //                       one 64-byte entry per unit
 //   every other unit    part of a run of 2^class units that the entry of its first unit describes
 //
-// Thread safety: the structs overlay mapped memory that many processes share. Every field that changes after creation is
-// atomic; docs/concurrency.md says who may write which word when.
-// Invariants: every offset read from these structs is checked (file_view.h) before it is followed.
+// Thread safety: the structs overlay mapped memory that many processes share. Every field that changes after creation
+// is atomic; docs/concurrency.md says who may write which word when. Invariants: every offset read from these structs
+// is checked (file_view.h) before it is followed.
 #pragma once
 
 #include <atomic>
@@ -29,12 +29,12 @@ using HalfWord = std::atomic<uint32_t>;
 
 constexpr uint64_t kUnitBytes = 64 * 1024;
 constexpr uint64_t kUnitsPerGroup = 1024;
-constexpr uint32_t kMaxClass = 8;        // a run of 2^8 units is 16 MiB
-constexpr uint32_t kMaxQueueClass = 4;   // queue extents and value runs: 1 MiB at most
+constexpr uint32_t kMaxClass = 8;       // a run of 2^8 units is 16 MiB
+constexpr uint32_t kMaxQueueClass = 4;  // queue extents and value runs: 1 MiB at most
 constexpr uint32_t kClasses = kMaxClass + 1;
 
 enum class RunKind : uint8_t {
-  kNone = 0,       // zeros (fresh or punched): nothing here; also units inside a run
+  kNone = 0,  // zeros (fresh or punched): nothing here; also units inside a run
   kFree = 1,
   kQueue = 2,      // an extent of a shard's queue of records
   kIndex = 3,      // four pieces of a shard's index
@@ -43,15 +43,16 @@ enum class RunKind : uint8_t {
 };
 
 /**
- * One cache line per unit in its group's table. Words 0 to 2 say what the run is and carry a check, so that a torn entry
- * shows; the rest is scratch that recovery does not read.
+ * One cache line per unit in its group's table. Words 0 to 2 say what the run is and carry a check, so that a torn
+ * entry shows; the rest is scratch that recovery does not read.
  */
 struct alignas(64) TableEntry {
-  Word identity;     // bits 0–7 kind, 8–15 class, 16–31 shard, 32–63 check over kind, class, shard, incarnation, sequence, unit
+  Word identity;  // bits 0–7 kind, 8–15 class, 16–31 shard, 32–63 check over kind, class, shard, incarnation, sequence,
+                  // unit
   Word incarnation;  // of this use of the run; never used twice in a file
   Word sequence;     // kQueue: position of the extent in its shard's queue, from 1
-  Word next;         // kFree: next free run of the class; kQueue: next younger extent; kIndex: next unit of the shard; 0: none
-  Word previous;     // kFree: previous free run of the class, 0: first; else: the unit itself while the run waits in limbo
+  Word next;  // kFree: next free run of the class; kQueue: next younger extent; kIndex: next unit of the shard; 0: none
+  Word previous;  // kFree: previous free run of the class, 0: first; else: the unit itself while the run waits in limbo
   Word wasted_bytes;  // kQueue: at the end of the extent, where the next record did not fit
   Word reserved[2];
 };
@@ -73,29 +74,29 @@ enum class FileState : uint32_t { kClean = 1, kOpen = 2 };
 struct Superblock {
   uint64_t magic;
   uint32_t version;
-  uint32_t shard_count;          // power of two, 16 … 256
+  uint32_t shard_count;  // power of two, 16 … 256
   uint64_t features_compatible;
   uint64_t features_read_compatible;
   uint64_t features_incompatible;
-  uint64_t generation;           // the valid superblock with the higher one counts
+  uint64_t generation;  // the valid superblock with the higher one counts
   uint64_t store_id[2];
   uint64_t hash_seed[2];
   uint64_t max_bytes;
   uint64_t created_ms;
-  uint32_t slots_per_shard;      // power of two
-  uint32_t state;                // FileState
-  uint32_t fixed_key_bytes;      // 0: lengths vary
+  uint32_t slots_per_shard;  // power of two
+  uint32_t state;            // FileState
+  uint32_t fixed_key_bytes;  // 0: lengths vary
   uint32_t fixed_value_bytes;
-  uint32_t on_full;              // 0: error, 1: evict
-  uint32_t uids;                 // 0: none
-  char codec[64];                // NUL-terminated
-  uint64_t boot_id[2];           // state kOpen: of the boot in which it was opened first
-  uint64_t inode;                // state kOpen: a copy has another one
+  uint32_t on_full;     // 0: error, 1: evict
+  uint32_t uids;        // 0: none
+  char codec[64];       // NUL-terminated
+  uint64_t boot_id[2];  // state kOpen: of the boot in which it was opened first
+  uint64_t inode;       // state kOpen: a copy has another one
   uint64_t device;
-  uint64_t incarnation_base;     // every recovery moves it on by 2^40
-  uint64_t born_ns;              // state kOpen: when the inode was made, or 0: an inode number may be used again
+  uint64_t incarnation_base;  // every recovery moves it on by 2^40
+  uint64_t born_ns;           // state kOpen: when the inode was made, or 0: an inode number may be used again
   uint8_t reserved[3860];
-  uint32_t checksum;             // CRC-32C of all before
+  uint32_t checksum;  // CRC-32C of all before
 };
 static_assert(sizeof(Superblock) == kSuperblockBytes);
 static_assert(offsetof(Superblock, codec) == 120 && offsetof(Superblock, boot_id) == 184);
@@ -109,14 +110,16 @@ constexpr uint32_t kVersionSlots = 65'536;  // of the whole store
 constexpr uint32_t kOpenerSlots = 512;
 constexpr uint32_t kPendingChains = 14;
 
-/** One change of a word: (place, to). place is a file offset, a multiple of 8; bit 0 set: `count` words from there on, count in the next op's place. */
+/** One change of a word: (place, to). place is a file offset, a multiple of 8; bit 0 set: `count` words from there on,
+ * count in the next op's place. */
 struct IntentOp {
   Word place;
   Word value;
 };
 constexpr uint64_t kFillBit = 1;
 
-/** A redo list. count ≠ 0: the change has been decided, and whoever holds the lock next applies the list again before anything else. */
+/** A redo list. count ≠ 0: the change has been decided, and whoever holds the lock next applies the list again before
+ * anything else. */
 constexpr size_t kIntentOps = 222;
 struct Intent {
   Word count;
@@ -131,12 +134,12 @@ enum class ReadyState : uint32_t { kNotReady = 0, kReady = 1 };
 
 struct alignas(64) ControlHeader {
   Word magic;
-  HalfWord ready;             // ReadyState: written last by the opener that built or recovered this region
-  HalfWord flush_poisoned;    // a sync failed: no later flush may succeed
-  Word boot_id[2];            // in which `ready` was written
+  HalfWord ready;           // ReadyState: written last by the opener that built or recovered this region
+  HalfWord flush_poisoned;  // a sync failed: no later flush may succeed
+  Word boot_id[2];          // in which `ready` was written
   Word inode;
-  Word clock_watermark_ms;    // highest wall clock that decided about an expiry
-  Word epoch;                 // moves on when any version slot wraps
+  Word clock_watermark_ms;  // highest wall clock that decided about an expiry
+  Word epoch;               // moves on when any version slot wraps
   Word recoveries;
   uint8_t reserved_0[4096 - 64];
 };
@@ -144,16 +147,16 @@ static_assert(sizeof(ControlHeader) == 4096);
 
 struct alignas(64) AllocatorControl {
   HalfWord lock;
-  HalfWord flush_lock;            // one flush at a time
-  Word published_units;           // reserved, mapped by everybody, safe to touch
+  HalfWord flush_lock;   // one flush at a time
+  Word published_units;  // reserved, mapped by everybody, safe to touch
   Word free_units;
   Word next_incarnation;
-  Word limbo_open;                // runs released since the last flush began; linked by TableEntry::next
-  Word limbo_closing;             // runs that the flush under way sets free
+  Word limbo_open;     // runs released since the last flush began; linked by TableEntry::next
+  Word limbo_closing;  // runs that the flush under way sets free
   Word limbo_units;
-  Word flush_count;               // completed
-  Word growing_from;              // units from here to published_units are on no list yet; 0: none such
-  Word free_heads[kClasses];      // first free run of each class; 0: none
+  Word flush_count;           // completed
+  Word growing_from;          // units from here to published_units are on no list yet; 0: none such
+  Word free_heads[kClasses];  // first free run of each class; 0: none
   uint8_t reserved[512 - 72 - 8 * kClasses];
   Intent intent;
   uint8_t reserved_end[16];
@@ -161,12 +164,13 @@ struct alignas(64) AllocatorControl {
 static_assert(sizeof(AllocatorControl) == 4096);
 
 struct alignas(64) OpenerSlot {
-  HalfWord generation;      // moves on with each use of the slot
-  HalfWord process_id;      // for people
+  HalfWord generation;  // moves on with each use of the slot
+  HalfWord process_id;  // for people
 };
 static_assert(sizeof(OpenerSlot) == 64);
 
-/** Chains of value runs that a write under way has taken and no record refers to yet; one line and a half per opener. */
+/** Chains of value runs that a write under way has taken and no record refers to yet; one line and a half per opener.
+ */
 struct alignas(64) OpenerPending {
   Word chains[kPendingChains + 2];  // the last two are reserved
 };
@@ -174,45 +178,45 @@ static_assert(sizeof(OpenerPending) == 128);
 
 struct alignas(64) ShardControl {
   // Line 0: what every reader needs; changes with splits only.
-  Word structure_version;   // odd while directory or segments change
-  Word directory;           // (position >> 14) << 8 | depth; 0: the shard is empty
+  Word structure_version;  // odd while directory or segments change
+  Word directory;          // (position >> 14) << 8 | depth; 0: the shard is empty
   uint8_t reserved_0[48];
   // Line 1: the queue.
   HalfWord lock;
   HalfWord reserved_lock;
-  Word commits;             // odd while a change is applied; a snapshot of a segment validates against it
-  Word head;                // where the next record goes; 0: no queue yet
-  Word head_end;            // end of the head extent
+  Word commits;   // odd while a change is applied; a snapshot of a segment validates against it
+  Word head;      // where the next record goes; 0: no queue yet
+  Word head_end;  // end of the head extent
   Word head_unit;
   Word head_sequence;
-  Word tail;                // the oldest record
+  Word tail;  // the oldest record
   Word tail_unit;
   // Line 2: counters.
   Word keys;
-  Word live_bytes;          // of the records that the index refers to, value runs left out
-  Word queue_bytes;         // of all extents of the queue
-  Word value_bytes;         // of the value runs of live records
-  Word entry_places;        // of the index
-  Word flushed_sequence;    // extents up to this one may hold what a completed flush promised
-  Word flushing_sequence;   // … what the flush under way promises
+  Word live_bytes;         // of the records that the index refers to, value runs left out
+  Word queue_bytes;        // of all extents of the queue
+  Word value_bytes;        // of the value runs of live records
+  Word entry_places;       // of the index
+  Word flushed_sequence;   // extents up to this one may hold what a completed flush promised
+  Word flushing_sequence;  // … what the flush under way promises
   Word tail_sequence;
   // Line 3: space.
   Word marked_tail_sequence;  // the youngest mark record says this
-  Word next_head_unit;      // taken for the queue, not linked yet; 0: none
-  Word retired_unit;        // unlinked from the queue, not released yet; 0: none
-  Word free_pieces;         // position of the first free index piece; 0: none
-  Word spare_index_unit;    // taken, not cut into pieces yet; 0: none
-  Word index_units;         // chain of all units of the index
-  Word dropped_index_units; // chain of units that a clear left behind
+  Word next_head_unit;        // taken for the queue, not linked yet; 0: none
+  Word retired_unit;          // unlinked from the queue, not released yet; 0: none
+  Word free_pieces;           // position of the first free index piece; 0: none
+  Word spare_index_unit;      // taken, not cut into pieces yet; 0: none
+  Word index_units;           // chain of all units of the index
+  Word dropped_index_units;   // chain of units that a clear left behind
   Word spare_directory_unit;  // a run taken for a directory, or one that a doubling left behind; 0: none
   // Line 4.
-  Word clear_sequence;      // records before (clear_sequence, clear_position) are dead
+  Word clear_sequence;  // records before (clear_sequence, clear_position) are dead
   Word clear_position;
-  Word had_runs;            // 1: a record with value runs has been appended at some time
-  Word next_uid;            // for stores with uids
+  Word had_runs;  // 1: a record with value runs has been appended at some time
+  Word next_uid;  // for stores with uids
   Word uid_directory;
-  Word spare_pieces[2];     // off the free list, not in the index yet; 0: none
-  Word wasted_bytes;        // of all extents but the head's
+  Word spare_pieces[2];  // off the free list, not in the index yet; 0: none
+  Word wasted_bytes;     // of all extents but the head's
   uint8_t reserved_2[512 - 5 * 64];
   Intent intent;
   uint8_t reserved_end[16];
@@ -226,7 +230,9 @@ constexpr uint64_t kPendingOffset = kOpenersOffset + kOpenerSlots * sizeof(Opene
 constexpr uint64_t kShardsOffset = kPendingOffset + kOpenerSlots * sizeof(OpenerPending);
 
 constexpr uint64_t VersionsOffset(uint32_t shard_count) { return kShardsOffset + shard_count * sizeof(ShardControl); }
-constexpr uint64_t ControlEnd(uint32_t shard_count) { return VersionsOffset(shard_count) + kVersionSlots * sizeof(HalfWord); }
+constexpr uint64_t ControlEnd(uint32_t shard_count) {
+  return VersionsOffset(shard_count) + kVersionSlots * sizeof(HalfWord);
+}
 /** Units before the first group's table. */
 constexpr uint64_t HeadUnits(uint32_t shard_count) { return (ControlEnd(shard_count) + kUnitBytes - 1) / kUnitBytes; }
 static_assert(kShardsOffset % 4096 == 0 && ControlEnd(kDefaultShards) % 4096 == 0);
@@ -239,10 +245,10 @@ constexpr uint32_t kLockSlotBits = 10;
 constexpr uint32_t kLockGenerationMask = (uint32_t{1} << 21) - 1;
 
 // Bytes whose locks (os::TryLockByte) mean something; far behind any file's end.
-constexpr uint64_t kGateByte = uint64_t{1} << 62;      // exclusive: creating, recovering, opening, closing
-constexpr uint64_t kUsersByte = kGateByte + 1;         // shared: by each process that has the store open
-constexpr uint64_t kWritersByte = kGateByte + 2;       // shared: by those of them that may write
-constexpr uint64_t kOpenerBytes = kGateByte + 16;      // + slot, exclusive: this slot's process lives
+constexpr uint64_t kGateByte = uint64_t{1} << 62;  // exclusive: creating, recovering, opening, closing
+constexpr uint64_t kUsersByte = kGateByte + 1;     // shared: by each process that has the store open
+constexpr uint64_t kWritersByte = kGateByte + 2;   // shared: by those of them that may write
+constexpr uint64_t kOpenerBytes = kGateByte + 16;  // + slot, exclusive: this slot's process lives
 
 // ───────────────────────────────────────────────────────────── index
 
@@ -254,20 +260,21 @@ constexpr uint32_t kEntriesPerSegment = kLinesPerSegment * kEntriesPerLine;
 constexpr uint32_t kMaxProbeLines = 32;    // a search
 constexpr uint32_t kInsertProbeLines = 8;  // an insertion; then the segment is split
 constexpr uint32_t kDirectoryBits = 24;
-constexpr uint32_t kMaxDirectoryDepth = 21;  // 2^21 words are a run of 16 MiB, the largest
+constexpr uint32_t kMaxDirectoryDepth = 21;    // 2^21 words are a run of 16 MiB, the largest
 constexpr uint32_t kPieceDirectoryDepth = 11;  // 2^11 words fill a piece
 
 /**
- * A cache line of a segment. words[0] bits 0–31: how many entries whose home is this line or an earlier one went past it;
- * then the tags of entries 0 … 4, 32 bits each; then their places.
- *   place: bits 48–63 fingerprint, 0–47 position of the record >> 3; 0: empty
+ * A cache line of a segment. words[0] bits 0–31: how many entries whose home is this line or an earlier one went past
+ * it; then the tags of entries 0 … 4, 32 bits each; then their places. place: bits 48–63 fingerprint, 0–47 position of
+ * the record >> 3; 0: empty
  */
 struct alignas(64) IndexLine {
   Word words[8];
 };
 static_assert(sizeof(IndexLine) * kLinesPerSegment == kPieceBytes);
 
-// The 64-bit hash of a key, from the top: shard (4 … 8 bits, of 56–63), directory (32–55), line (24–31), fingerprint (8–23).
+// The 64-bit hash of a key, from the top: shard (4 … 8 bits, of 56–63), directory (32–55), line (24–31), fingerprint
+// (8–23).
 constexpr uint32_t TagOf(uint64_t hash) { return static_cast<uint32_t>(hash >> 24); }
 constexpr uint64_t FingerprintOf(uint64_t hash) { return (hash >> 8) & 0xFFFF; }
 constexpr uint32_t LineOf(uint32_t tag) { return tag & 0xFF; }
@@ -279,33 +286,33 @@ constexpr uint64_t FingerprintOfPlace(uint64_t place) { return place >> 48; }
 // ───────────────────────────────────────────────────────────── records
 
 enum class RecordKind : uint8_t {
-  kNone = 0,       // zeros: no record
+  kNone = 0,  // zeros: no record
   kSet = 1,
   kTombstone = 2,
-  kMark = 3,       // value: the tail sequence, 8 bytes: older extents of the shard count for nothing
-  kClear = 4,      // everything before it in the shard is dead
-  kBatch = 5,      // reserved for all-or-nothing batches
-  kEnd = 6,        // nothing more in this extent (implied where less than a header is left)
+  kMark = 3,   // value: the tail sequence, 8 bytes: older extents of the shard count for nothing
+  kClear = 4,  // everything before it in the shard is dead
+  kBatch = 5,  // reserved for all-or-nothing batches
+  kEnd = 6,    // nothing more in this extent (implied where less than a header is left)
 };
-constexpr uint8_t kRecordExpires = 1;  // an expiry word follows the header
-constexpr uint8_t kRecordUid = 2;      // a uid word follows
-constexpr uint8_t kRecordLarge = 4;    // a LargeHeader and its runs follow
-constexpr uint8_t kRecordMoved = 8;    // re-appended by cleaning: no change of the key
+constexpr uint8_t kRecordExpires = 1;      // an expiry word follows the header
+constexpr uint8_t kRecordUid = 2;          // a uid word follows
+constexpr uint8_t kRecordLarge = 4;        // a LargeHeader and its runs follow
+constexpr uint8_t kRecordMoved = 8;        // re-appended by cleaning: no change of the key
 constexpr uint8_t kRecordReasonShift = 4;  // tombstones: 0 deleted, 1 expired, 2 evicted (bits 4–5)
 
 /** 16 bytes before every record; records are multiples of 8 bytes and lie within one extent. */
 struct RecordHeader {
-  uint32_t length;      // of the whole record; the low 3 bits: how many bytes of padding end it
+  uint32_t length;  // of the whole record; the low 3 bits: how many bytes of padding end it
   uint16_t key_length;
   uint8_t kind;
   uint8_t flags;
-  uint32_t checksum;    // CRC-32C of the record with checksum and seal as zeros
-  uint32_t seal;        // of checksum, position and the extent's incarnation, keyed by the hash seed
+  uint32_t checksum;  // CRC-32C of the record with checksum and seal as zeros
+  uint32_t seal;      // of checksum, position and the extent's incarnation, keyed by the hash seed
 };
 static_assert(sizeof(RecordHeader) == 16);
 
 struct LargeHeader {
-  uint64_t run_bytes;       // of the value, in the runs; the rest of the value follows the key in the record
+  uint64_t run_bytes;  // of the value, in the runs; the rest of the value follows the key in the record
   uint32_t run_count;
   uint32_t value_checksum;  // CRC-32C of the bytes in the runs
 };

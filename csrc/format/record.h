@@ -1,5 +1,6 @@
-// Purpose: records of a shard's queue: bytes in a private buffer ↔ a checked view. Untrusted bytes never leave this file unchecked.
-// Thread safety: pure functions over private memory; copying from and to shared memory is the caller's (store/shared_bytes.h).
+// Purpose: records of a shard's queue: bytes in a private buffer ↔ a checked view. Untrusted bytes never leave this
+// file unchecked. Thread safety: pure functions over private memory; copying from and to shared memory is the caller's
+// (store/shared_bytes.h).
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,8 @@ struct RecordView {
 uint64_t RecordBytes(const RecordView& record);
 /** Encodes into `target`, which holds RecordBytes(record) bytes and is 8-aligned; without the seal. */
 void EncodeRecord(const RecordView& record, uint8_t* target);
-/** Binds an encoded record to its place: records that an earlier use of the extent left behind do not pass VerifySeal. */
+/** Binds an encoded record to its place: records that an earlier use of the extent left behind do not pass VerifySeal.
+ */
 void SealRecord(uint8_t* record, uint64_t position, uint64_t incarnation, const uint64_t seed[2]);
 
 /** Length of the record whose first word this is, or 0 where no record can begin like that. */
@@ -43,7 +45,8 @@ inline uint16_t RecordKeyLength(uint64_t first_word) { return static_cast<uint16
 inline RecordKind RecordKindOf(uint64_t first_word) { return static_cast<RecordKind>(first_word >> 48 & 0xFF); }
 inline uint8_t RecordFlags(uint64_t first_word) { return static_cast<uint8_t>(first_word >> 56); }
 
-/** Decodes `bytes`, exactly one record, 8-aligned. False where lengths contradict each other; the checksum is not looked at. */
+/** Decodes `bytes`, exactly one record, 8-aligned. False where lengths contradict each other; the checksum is not
+ * looked at. */
 bool DecodeRecord(std::span<const uint8_t> bytes, RecordView* record);
 bool VerifyChecksum(std::span<const uint8_t> bytes);
 bool VerifySeal(std::span<const uint8_t> bytes, uint64_t position, uint64_t incarnation, const uint64_t seed[2]);

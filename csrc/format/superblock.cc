@@ -14,7 +14,8 @@ Verdict Judge(const Superblock& block) {
   if (block.magic != kSuperblockMagic) return Verdict::kForeign;
   if (block.checksum != Crc32c(0, &block, offsetof(Superblock, checksum))) return Verdict::kDamaged;
   if (block.version != kFormatVersion || (block.features_incompatible & ~kKnownIncompatible) != 0 ||
-      (block.features_read_compatible & ~kKnownReadCompatible) != 0) return Verdict::kUnknown;
+      (block.features_read_compatible & ~kKnownReadCompatible) != 0)
+    return Verdict::kUnknown;
   const bool sound = std::has_single_bit(block.shard_count) && block.shard_count >= 16 && block.shard_count <= 256 &&
                      block.slots_per_shard == kVersionSlots / block.shard_count && block.max_bytes >= kUnitBytes * 16 &&
                      block.max_bytes <= uint64_t{1} << 46 && block.max_bytes % kUnitBytes == 0 &&
@@ -44,7 +45,8 @@ Status ChooseSuperblock(const Superblock& a, const Superblock& b, Superblock* ch
   return Status::Corrupt("both superblocks are damaged", 0);
 }
 
-uint64_t IdentityOf(RunKind kind, uint32_t size_class, uint32_t shard, uint64_t incarnation, uint64_t sequence, uint64_t unit) {
+uint64_t IdentityOf(RunKind kind, uint32_t size_class, uint32_t shard, uint64_t incarnation, uint64_t sequence,
+                    uint64_t unit) {
   const uint64_t low = static_cast<uint64_t>(kind) | uint64_t{size_class} << 8 | uint64_t{shard} << 16;
   const uint64_t words[4] = {low, incarnation, sequence, unit};
   return low | uint64_t{Crc32c(0, words, sizeof words)} << 32;

@@ -49,7 +49,7 @@ enum class FilesystemKind : uint8_t {
 struct FileInfo {
   uint64_t device;
   uint64_t inode;
-  uint64_t born_ns;          // when the inode was made, since 1970; 0: not known. Inode numbers are used again, this is not
+  uint64_t born_ns;  // when the inode was made, since 1970; 0: not known. Inode numbers are used again, this is not
   uint64_t size_bytes;
   uint64_t allocated_bytes;  // st_blocks × 512
   bool regular;
@@ -83,6 +83,15 @@ Status DescriptorAccess(int fd, bool* readable, bool* writable);
 Status StatFile(int fd, FileInfo* info);
 /** May wait. The same by name, without opening; follows links. */
 Status StatPath(const char* path, FileInfo* info);
+/**
+ * Never waits for a device: the mount that `path` lies on by name, from the mount table, without looking the path up
+ * (so links are not followed: good for bookkeeping only). False where that cannot be told.
+ */
+struct Mount {
+  uint64_t device;  // as FileInfo::device, for most filesystems
+  FilesystemKind filesystem;
+};
+bool MountOfPath(const char* path, Mount* mount);
 /** May wait. Sets the length; a longer file reads as zeros there and holds no space yet. */
 Status SetFileSize(int fd, uint64_t size_bytes);
 /**
@@ -170,8 +179,8 @@ uint64_t ThreadFaultCount();
  *  reading the bytes that are to be believed: who has read a substitute's bytes finds it noted until it is restored. */
 bool HasSubstitutes(MappingId id);
 /**
- * Moves on with every page of the mapping that is substituted or restored: what was read between two equal answers, from pages that
- * are no substitutes, was the file's.
+ * Moves on with every page of the mapping that is substituted or restored: what was read between two equal answers,
+ * from pages that are no substitutes, was the file's.
  */
 uint64_t SubstituteChanges(MappingId id);
 /** Whether a page of [address, address + length) is now a private substitute. Lock-free; at worst a search of

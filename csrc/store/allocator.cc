@@ -17,9 +17,7 @@ constexpr uint64_t kMaxGrowthUnits = 256;  // 16 MiB
 
 constexpr uint64_t UnitsOf(uint32_t size_class) { return uint64_t{1} << size_class; }
 
-Transaction AllocatorTransaction(const Context& context) {
-  return {context, &context.allocator().intent, nullptr, 0};
-}
+Transaction AllocatorTransaction(const Context& context) { return {context, &context.allocator().intent, nullptr, 0}; }
 
 uint64_t ReserveUnits(const Context& context, Purpose purpose) {
   if (context.recovering || purpose == Purpose::kFlush) return 0;
@@ -105,8 +103,8 @@ Status Release(const Context& context, Transaction* transaction, uint64_t unit, 
 }
 
 /**
- * Lists the units from `growing_from` to the published end, one run a transaction: a death in between leaves the rest to whoever
- * takes the allocator's lock next.
+ * Lists the units from `growing_from` to the published end, one run a transaction: a death in between leaves the rest
+ * to whoever takes the allocator's lock next.
  */
 Status FinishGrowth(const Context& context) {
   auto& allocator = context.allocator();
@@ -177,7 +175,8 @@ uint64_t AvailableUnits(const Context& context) {
   return allocator.free_units.load(std::memory_order_acquire) + (context.max_units() - published);
 }
 
-Status TakeRun(const Context& context, uint32_t size_class, const RunRequest& request, Purpose purpose, uint64_t* unit) {
+Status TakeRun(const Context& context, uint32_t size_class, const RunRequest& request, Purpose purpose,
+               uint64_t* unit) {
   const AllocatorLock lock(context);
   FAULTLESS_TRY(lock.status());
   FAULTLESS_TRY(FinishGrowth(context));

@@ -1,9 +1,9 @@
-// Purpose: runs of 2^class units: a buddy allocator whose state is words in the file, changed only by transactions, and the growth
-// of the file. Release follows one rule: what holds nothing that the last completed flush promised is free at once;
-// the rest waits in limbo for the next flush.
-// Source: buddy system, Knowlton 1965, as in Knuth, The Art of Computer Programming, volume 1, section 2.5.
-// Thread safety: every function takes the allocator's lock itself; callers may hold one shard's lock, which then covers the
-// shard words that are changed along. May wait for the device (growth).
+// Purpose: runs of 2^class units: a buddy allocator whose state is words in the file, changed only by transactions, and
+// the growth of the file. Release follows one rule: what holds nothing that the last completed flush promised is free
+// at once; the rest waits in limbo for the next flush. Source: buddy system, Knowlton 1965, as in Knuth, The Art of
+// Computer Programming, volume 1, section 2.5. Thread safety: every function takes the allocator's lock itself; callers
+// may hold one shard's lock, which then covers the shard words that are changed along. May wait for the device
+// (growth).
 #pragma once
 
 #include "base/status.h"
@@ -13,7 +13,7 @@
 namespace faultless::store {
 
 enum class Purpose : uint8_t {
-  kUser,   // leaves a reserve, so that a full store can always be emptied
+  kUser,     // leaves a reserve, so that a full store can always be emptied
   kReserve,  // deletes and cleaning may use it up, but for what
   kFlush,    // a flush needs for its marks: it is what gives back the space that waits for one
 };
@@ -22,9 +22,9 @@ enum class Purpose : uint8_t {
 struct RunRequest {
   format::RunKind kind;
   uint32_t shard;
-  uint64_t sequence;            // kQueue
-  const format::Word* anchor;   // set to the unit in the same transaction
-  const format::Word* chain;    // not nullptr: the entry's `next` becomes this word's value (anchor may be the same word)
+  uint64_t sequence;           // kQueue
+  const format::Word* anchor;  // set to the unit in the same transaction
+  const format::Word* chain;  // not nullptr: the entry's `next` becomes this word's value (anchor may be the same word)
 };
 
 /**
@@ -45,7 +45,8 @@ Status FreeFirstOfChain(const Context& context, const format::Word* head);
 /** Puts the run into limbo until the next flush; likewise. */
 Status RetireRun(const Context& context, uint64_t unit, uint64_t incarnation, const format::Word* anchor);
 
-/** Flush begins: what is in limbo now may go when it has completed. Nothing moves while an earlier flush's runs are still there. */
+/** Flush begins: what is in limbo now may go when it has completed. Nothing moves while an earlier flush's runs are
+ * still there. */
 Status BeginClosingLimbo(const Context& context);
 /** Flush has completed: frees everything that closed, a few runs at a time. */
 Status FreeClosedLimbo(const Context& context);

@@ -64,17 +64,19 @@ Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, 
 }
 
 /**
- * Releases the value runs of a dead record at the tail, unless a younger record of the key refers to them as well: after a
- * recovery the tail stands before records that have been moved already. The record is in the read scratch, which is reused.
+ * Releases the value runs of a dead record at the tail, unless a younger record of the key refers to them as well:
+ * after a recovery the tail stands before records that have been moved already. The record is in the read scratch,
+ * which is reused.
  */
-Status ReleaseRunsOfDead(const Context& context, uint32_t shard_index, uint64_t hash, const format::RecordView& record) {
+Status ReleaseRunsOfDead(const Context& context, uint32_t shard_index, uint64_t hash,
+                         const format::RecordView& record) {
   const std::vector<format::RunReference> runs(record.runs.begin(), record.runs.end());
   const std::vector<uint8_t> key(record.key.begin(), record.key.end());
   const bool promised = AreRunsPromised(context, shard_index, context.shard(shard_index).tail.load(kRelaxed), record);
   bool shared = false;
   const auto need = [](uint64_t, uint64_t) -> Status { return Code::kOk; };
-  const Status probed = Probe({context}, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), need,
-                              [&](const IndexHit& hit) -> Status {
+  const Status probed = Probe({context}, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash),
+                              need, [&](const IndexHit& hit) -> Status {
                                 format::RecordView live;
                                 uint64_t bytes;
                                 FAULTLESS_TRY(ReadRecordAt(context, hit.position, &live, &bytes));
@@ -95,7 +97,8 @@ uint64_t GarbageBytes(const Context& context, uint32_t shard_index) {
   const uint64_t all = shard.queue_bytes.load(kRelaxed);
   const uint64_t free_at_head = shard.head_end.load(kRelaxed) - shard.head.load(kRelaxed);
   const uint64_t left_behind = shard.tail.load(kRelaxed) - shard.tail_unit.load(kRelaxed) * format::kUnitBytes;
-  const uint64_t other = shard.live_bytes.load(kRelaxed) + free_at_head + left_behind + shard.wasted_bytes.load(kRelaxed);
+  const uint64_t other =
+      shard.live_bytes.load(kRelaxed) + free_at_head + left_behind + shard.wasted_bytes.load(kRelaxed);
   return all > other ? all - other : 0;
 }
 
@@ -124,7 +127,8 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     const uint64_t end = begin + RunBytes(extent.size_class);
     if (tail < begin || tail > end) return Status::Corrupt("the tail is damaged", context.OffsetOf(&shard.tail));
     // A clear killed the whole extent, and nothing of it owns space elsewhere.
-    bool leave = shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed) && shard.had_runs.load(kRelaxed) == 0;
+    bool leave =
+        shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed) && shard.had_runs.load(kRelaxed) == 0;
     leave = leave || end - tail < sizeof(format::RecordHeader);
     if (!leave) leave = format::RecordKindOf(context.WordAt(tail).load(kRelaxed)) == RecordKind::kEnd;
     if (leave) {

@@ -1,8 +1,8 @@
-// Purpose: giving back the space of dead records. Only the oldest extent is ever cleaned: what is dead there (superseded, deleted,
-// expired, tombstones) is dropped, what lives is appended again at the head. So nothing older exists that a dropped
-// tombstone could have hidden, and there is no search for a victim. Every write pays for a bounded number of records.
-// Source: the circular log of Rosenblum and Ousterhout's LFS (1992), cleaned in order of age as in FASTER's compaction.
-// Thread safety: the holder of the shard's lock.
+// Purpose: giving back the space of dead records. Only the oldest extent is ever cleaned: what is dead there
+// (superseded, deleted, expired, tombstones) is dropped, what lives is appended again at the head. So nothing older
+// exists that a dropped tombstone could have hidden, and there is no search for a victim. Every write pays for a
+// bounded number of records. Source: the circular log of Rosenblum and Ousterhout's LFS (1992), cleaned in order of age
+// as in FASTER's compaction. Thread safety: the holder of the shard's lock.
 #pragma once
 
 #include "base/status.h"

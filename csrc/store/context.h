@@ -19,7 +19,8 @@ struct ShardHints {
   std::atomic<uint64_t> populated_until{0};  // file offset up to which the head extent has been prefaulted
 };
 
-/** Flushes of one process: one runs at a time, and all that were asked for before it began end with it (group commit). */
+/** Flushes of one process: one runs at a time, and all that were asked for before it began end with it (group commit).
+ */
 struct FlushRounds {
   std::mutex mutex;
   std::condition_variable ended;
@@ -33,21 +34,23 @@ struct Context {
   std::byte* base = nullptr;
   format::Superblock superblock{};
   uint32_t shard_bits = 0;
-  uint32_t slot_mask = 0;       // slots of one shard − 1
+  uint32_t slot_mask = 0;  // slots of one shard − 1
   uint32_t opener_slot = 0;
-  uint32_t owner_word = 0;      // our lock word without the waiters bit; 0 when read-only
+  uint32_t owner_word = 0;  // our lock word without the waiters bit; 0 when read-only
   bool read_only = false;
-  bool recovering = false;      // a full store can be recovered, too
-  bool control_locked = false;  // the control region is locked into memory
-  std::atomic<uint32_t> chains_in_use{0};  // bit per chain of pending value runs
+  bool recovering = false;                    // a full store can be recovered, too
+  bool control_locked = false;                // the control region is locked into memory
+  std::atomic<uint32_t> chains_in_use{0};     // bit per chain of pending value runs
   std::atomic<uint32_t> chains_abandoned{0};  // of those: whose runs could not be freed yet
-  std::atomic<uint64_t> pinned_units{0};  // the file up to here is locked into memory
+  std::atomic<uint64_t> pinned_units{0};      // the file up to here is locked into memory
   std::atomic<bool> pin{false};
   std::unique_ptr<ShardHints[]> hints;
   FlushRounds flush_rounds;
 
   format::Word& WordAt(uint64_t offset) const { return *reinterpret_cast<format::Word*>(base + offset); }
-  format::ControlHeader& header() const { return *reinterpret_cast<format::ControlHeader*>(base + format::kControlOffset); }
+  format::ControlHeader& header() const {
+    return *reinterpret_cast<format::ControlHeader*>(base + format::kControlOffset);
+  }
   format::AllocatorControl& allocator() const {
     return *reinterpret_cast<format::AllocatorControl*>(base + format::kAllocatorOffset);
   }
@@ -61,8 +64,8 @@ struct Context {
     return reinterpret_cast<format::ShardControl*>(base + format::kShardsOffset)[index];
   }
   format::HalfWord& version(uint32_t shard_index, uint32_t slot) const {
-    return reinterpret_cast<format::HalfWord*>(base + format::VersionsOffset(superblock.shard_count))
-        [uint64_t{shard_index} * (slot_mask + 1) + slot];
+    return reinterpret_cast<format::HalfWord*>(
+        base + format::VersionsOffset(superblock.shard_count))[uint64_t{shard_index} * (slot_mask + 1) + slot];
   }
   format::TableEntry& entry(uint64_t unit) const {
     const uint64_t group = unit / format::kUnitsPerGroup;
@@ -93,10 +96,14 @@ struct Context {
     return storage->IsResident(offset, length);
   }
   /** Whether reads that never wait can answer at all. */
-  bool FastPath() const { return control_locked && (pin.load(std::memory_order_relaxed) || storage->residency_known()); }
+  bool FastPath() const {
+    return control_locked && (pin.load(std::memory_order_relaxed) || storage->residency_known());
+  }
   uint32_t ShardOfHash(uint64_t hash) const { return static_cast<uint32_t>(hash >> (64 - shard_bits)); }
   uint32_t SlotOfHash(uint64_t hash) const { return static_cast<uint32_t>(hash >> 8) & slot_mask; }
-  uint64_t OffsetOf(const void* address) const { return static_cast<uint64_t>(static_cast<const std::byte*>(address) - base); }
+  uint64_t OffsetOf(const void* address) const {
+    return static_cast<uint64_t>(static_cast<const std::byte*>(address) - base);
+  }
 };
 
 constexpr uint64_t UnitOf(uint64_t offset) { return offset / format::kUnitBytes; }

@@ -30,7 +30,8 @@ Status CheckKept(const Superblock& block, const KeptOptions& kept) {
   if (kept.max_bytes != 0 && kept.max_bytes / format::kUnitBytes * format::kUnitBytes != block.max_bytes) {
     return {Code::kFormat, "the store was created with another maxBytes"};
   }
-  if (!kept.codec.empty() && kept.codec != block.codec) return {Code::kFormat, "the store was created with another encoding"};
+  if (!kept.codec.empty() && kept.codec != block.codec)
+    return {Code::kFormat, "the store was created with another encoding"};
   return Code::kOk;
 }
 
@@ -49,7 +50,8 @@ Status Engine::ReadSuperblock(int fd, Superblock* block) {
 Status Engine::Create(const OpenOptions& options) {
   uint64_t max_bytes = options.kept.max_bytes == 0 ? kDefaultMaxBytes : options.kept.max_bytes;
   if (max_bytes < kMinMaxBytes || max_bytes > kLargestMaxBytes) return {Code::kOutOfRange, "maxBytes"};
-  if (options.kept.codec.size() >= sizeof(Superblock::codec)) return {Code::kInvalidArgValue, "the encoding's name is too long"};
+  if (options.kept.codec.size() >= sizeof(Superblock::codec))
+    return {Code::kInvalidArgValue, "the encoding's name is too long"};
   max_bytes = max_bytes / format::kUnitBytes * format::kUnitBytes;
 
   Superblock block{};
@@ -131,8 +133,7 @@ Status Engine::Open(int fd, const OpenOptions& options, std::unique_ptr<Engine>*
   FAULTLESS_TRY(status);
   // A fault costs a fast path, not the store: without the lock the event loop reads nothing.
   context.control_locked =
-      context.storage
-          ->Lock(format::kControlOffset, format::ControlEnd(block.shard_count) - format::kControlOffset)
+      context.storage->Lock(format::kControlOffset, format::ControlEnd(block.shard_count) - format::kControlOffset)
           .ok();
   if (options.pin) FAULTLESS_TRY(opened->Pin());
   *engine = std::move(opened);
@@ -146,7 +147,8 @@ Status Engine::TakeGate() {
     // A read-only descriptor cannot lock exclusively; readers change nothing, so they may pass the gate together.
     FAULTLESS_TRY(storage_->TryLockByte(format::kGateByte, !context_.read_only, &acquired));
     if (acquired) return Code::kOk;
-    if (os::MonotonicNs() - begin > kGateTimeoutNs) return {Code::kBusy, "another process is opening or recovering the store"};
+    if (os::MonotonicNs() - begin > kGateTimeoutNs)
+      return {Code::kBusy, "another process is opening or recovering the store"};
     SleepUs(kGatePauseUs);
   }
 }
@@ -170,7 +172,8 @@ Status Engine::RereadSuperblock() {
   const Superblock& opened = context_.superblock;
   // The mapping and its geometry were made for what was read first.
   if (std::memcmp(now.store_id, opened.store_id, sizeof now.store_id) != 0 || now.max_bytes != opened.max_bytes ||
-      now.shard_count != opened.shard_count || std::memcmp(now.hash_seed, opened.hash_seed, sizeof now.hash_seed) != 0) {
+      now.shard_count != opened.shard_count ||
+      std::memcmp(now.hash_seed, opened.hash_seed, sizeof now.hash_seed) != 0) {
     return {Code::kFormat, "the file has been replaced by another store meanwhile"};
   }
   context_.superblock = now;
@@ -198,7 +201,8 @@ Status Engine::Begin(const OpenOptions& options) {
   const bool clean = context_.superblock.state == static_cast<uint32_t>(FileState::kClean);
   const bool ours = header.magic.load(std::memory_order_acquire) == format::kControlMagic;
   const bool poisoned = !others && header.flush_poisoned.load(std::memory_order_acquire) != 0;
-  const uint64_t published_bytes = context_.allocator().published_units.load(std::memory_order_acquire) * format::kUnitBytes;
+  const uint64_t published_bytes =
+      context_.allocator().published_units.load(std::memory_order_acquire) * format::kUnitBytes;
   // Asked after the word was read: others may let the file grow at any time, and reserve before they publish.
   FAULTLESS_TRY(storage_->FileBytes(&file_bytes));
   if (clean && ours && published_bytes > file_bytes) {
@@ -210,7 +214,8 @@ Status Engine::Begin(const OpenOptions& options) {
             header.ready.load(std::memory_order_acquire) == static_cast<uint32_t>(format::ReadyState::kReady);
   }
   FAULTLESS_TRY(CheckControl());
-  if (!sound && others) return Status::Corrupt("the control region is damaged while others use it", format::kControlOffset);
+  if (!sound && others)
+    return Status::Corrupt("the control region is damaged while others use it", format::kControlOffset);
   bool acquired = false;
   if (context_.read_only) {
     if (!sound) {
@@ -289,7 +294,8 @@ Status Engine::TakeOpenerSlot(bool settle) {
     auto& opener = context_.opener(slot);
     const uint32_t before = opener.generation.load(std::memory_order_acquire);
     uint32_t generation = (before + 1) & format::kLockGenerationMask;
-    if (generation == format::kLockGenerationMask) generation = 1;  // with slot 1,023 and a waiter that would be all ones
+    if (generation == format::kLockGenerationMask)
+      generation = 1;  // with slot 1,023 and a waiter that would be all ones
     opener.process_id.store(os::ProcessId(), std::memory_order_release);
     opener.generation.store(generation, std::memory_order_release);
     context_.opener_slot = slot;

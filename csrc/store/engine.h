@@ -1,5 +1,5 @@
 // Purpose: one open file of a store in this process: how it is created, opened, recovered and closed.
-// Thread safety: Open and Close by one thread at a time per file (registry.h); context() by any thread in between.
+// Thread safety: Open and Close by one thread at a time per file (open_engines.h); context() by any thread in between.
 // Ownership: owns the storage; everything else borrows the context.
 #pragma once
 
@@ -53,6 +53,5 @@ class Engine {
   uint64_t inode_ = 0;
   uint64_t born_ns_ = 0;
 };
-
 
 }  // namespace faultless::store

@@ -11,7 +11,7 @@ namespace {
 using format::ShardControl;
 
 constexpr uint64_t kPatienceNs = 60'000'000'000;  // for another process's flush; a stopped one is not waited for longer
-constexpr uint64_t kSmallLimboUnits = 64;  // 4 MiB: not worth a flush of its own
+constexpr uint64_t kSmallLimboUnits = 64;         // 4 MiB: not worth a flush of its own
 
 Status FlushLocked(Context& context) {
   auto& header = context.header();

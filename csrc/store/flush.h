@@ -8,8 +8,8 @@
 namespace faultless::store {
 
 /**
- * Codes as Store::Flush. Waits for the flush under way in this process, and for one of another process for a minute; then
- * kWouldBlock.
+ * Codes as Store::Flush. Waits for the flush under way in this process, and for one of another process for a minute;
+ * then kWouldBlock.
  */
 Status Flush(Context& context);
 /** The same, unless another flush is under way: kWouldBlock. */

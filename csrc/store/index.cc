@@ -39,14 +39,16 @@ Status EnsurePieces(const Context& context, uint32_t shard_index, uint32_t count
   while (true) {
     const uint64_t spare = shard.spare_pieces[found].load(kRelaxed);
     if (spare != 0) {
-      if (!IsPiece(context, spare)) return Status::Corrupt("a spare piece is none", context.OffsetOf(&shard.spare_pieces[found]));
+      if (!IsPiece(context, spare))
+        return Status::Corrupt("a spare piece is none", context.OffsetOf(&shard.spare_pieces[found]));
       pieces[found] = spare;
       if (++found == count) return Code::kOk;
       continue;
     }
     const uint64_t piece = shard.free_pieces.load(kRelaxed);
     if (piece != 0) {
-      if (!IsPiece(context, piece)) return Status::Corrupt("a free piece is none", context.OffsetOf(&shard.free_pieces));
+      if (!IsPiece(context, piece))
+        return Status::Corrupt("a free piece is none", context.OffsetOf(&shard.free_pieces));
       Transaction transaction(context, &shard.intent, &shard, shard_index);
       transaction.Set(shard.free_pieces, context.WordAt(piece).load(kRelaxed));
       transaction.Set(shard.spare_pieces[found], piece);
@@ -59,7 +61,8 @@ Status EnsurePieces(const Context& context, uint32_t shard_index, uint32_t count
       const RunRequest request{format::RunKind::kIndex, shard_index, 0, &shard.spare_index_unit, &shard.index_units};
       FAULTLESS_TRY(TakeRun(context, 0, request, Purpose::kUser, &unit));
     }
-    if (!context.ContainsRun(unit, 0)) return Status::Corrupt("a spare unit is none", context.OffsetOf(&shard.spare_index_unit));
+    if (!context.ContainsRun(unit, 0))
+      return Status::Corrupt("a spare unit is none", context.OffsetOf(&shard.spare_index_unit));
     FAULTLESS_TRY(context.storage->PopulateWrite(unit * format::kUnitBytes, format::kUnitBytes));
     uint64_t next = shard.free_pieces.load(kRelaxed);
     for (uint32_t i = format::kPiecesPerUnit; i > 0; i--) {
@@ -110,7 +113,8 @@ Status DoubleDirectory(const Context& context, uint32_t shard_index) {
   if (!RouteOf(context, shard.directory.load(kRelaxed), 0, &route)) {
     return Status::Corrupt("a directory word points nowhere", context.OffsetOf(&shard.directory));
   }
-  if (route.depth >= format::kMaxDirectoryDepth) return {Code::kStoreFull, "the index has reached its largest directory"};
+  if (route.depth >= format::kMaxDirectoryDepth)
+    return {Code::kStoreFull, "the index has reached its largest directory"};
   FAULTLESS_TRY(FreeSpareDirectory(context, &shard));
   const uint32_t depth = route.depth + 1;
   const uint64_t words = uint64_t{1} << depth;
@@ -182,8 +186,8 @@ Status FindEmptyPlace(const Context& context, const ShardControl& shard, uint32_
   return Code::kAbsent;
 }
 
-void InsertEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint32_t tag, uint64_t fingerprint,
-                 uint64_t position) {
+void InsertEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint32_t tag,
+                 uint64_t fingerprint, uint64_t position) {
   IndexLine& line = LineAt(context, hit.line);
   const uint32_t half = hit.entry + 1;
   const Word& tags = line.words[half / 2];
@@ -262,7 +266,8 @@ Status SplitSegment(const Context& context, uint32_t shard_index, uint32_t tag) 
   Transaction transaction(context, &shard.intent, &shard, shard_index);
   transaction.MoveStructure();
   transaction.Fill(context.WordAt(route.directory + first * 8), PackPiece(halves[0], local_depth + 1), span / 2);
-  transaction.Fill(context.WordAt(route.directory + (first + span / 2) * 8), PackPiece(halves[1], local_depth + 1), span / 2);
+  transaction.Fill(context.WordAt(route.directory + (first + span / 2) * 8), PackPiece(halves[1], local_depth + 1),
+                   span / 2);
   transaction.Set(context.WordAt(segment), shard.free_pieces.load(kRelaxed));
   transaction.Set(shard.free_pieces, segment);
   for (const Word& spare : shard.spare_pieces) transaction.Set(spare, 0);

@@ -1,8 +1,9 @@
-// Purpose: the index of a shard: extendible hashing (Fagin et al. 1979) over segments of 256 cache lines. An entry stands in its home
-// line or, where that is full, in one of the next 7 (31 after a split); each line counts the entries that went past it, so that a search
-// ends early and a removal needs no tombstone (the overflow count of Folly's F14).
-// Thread safety: Probe by anybody who validates versions afterwards or holds the shard's lock; everything else by the holder.
-// Invariants: an entry never moves but in a split. The hash bits in an entry (tag, fingerprint) are all that a split needs: it reads no record.
+// Purpose: the index of a shard: extendible hashing (Fagin et al. 1979) over segments of 256 cache lines. An entry
+// stands in its home line or, where that is full, in one of the next 7 (31 after a split); each line counts the entries
+// that went past it, so that a search ends early and a removal needs no tombstone (the overflow count of Folly's F14).
+// Thread safety: Probe by anybody who validates versions afterwards or holds the shard's lock; everything else by the
+// holder. Invariants: an entry never moves but in a split. The hash bits in an entry (tag, fingerprint) are all that a
+// split needs: it reads no record.
 #pragma once
 
 #include "base/status.h"
@@ -13,11 +14,11 @@ namespace faultless::store {
 
 /** An entry place of the index. */
 struct IndexHit {
-  uint64_t line = 0;       // file offset of the line
-  uint64_t segment = 0;    // file offset of its segment
-  uint32_t entry = 0;      // 0 … 4
-  uint32_t steps = 0;      // lines from the home line
-  uint64_t position = 0;   // of the record; 0: the place is empty
+  uint64_t line = 0;      // file offset of the line
+  uint64_t segment = 0;   // file offset of its segment
+  uint32_t entry = 0;     // 0 … 4
+  uint32_t steps = 0;     // lines from the home line
+  uint64_t position = 0;  // of the record; 0: the place is empty
 };
 
 inline uint32_t TagInLine(const format::IndexLine& line, uint32_t entry, std::memory_order order) {
@@ -30,21 +31,23 @@ inline const format::Word& PlaceInLine(const format::IndexLine& line, uint32_t e
 struct SegmentRoute {
   uint64_t directory = 0;  // file offset of the directory; 0: the shard is empty
   uint32_t depth = 0;
-  uint64_t word = 0;       // file offset of the directory word
+  uint64_t word = 0;  // file offset of the directory word
 };
 
-/** Decodes a shard's directory word. False where it cannot be (then it must be validated before it is called corrupt). */
+/** Decodes a shard's directory word. False where it cannot be (then it must be validated before it is called corrupt).
+ */
 bool RouteOf(const Context& context, uint64_t directory_word, uint32_t tag, SegmentRoute* route);
 /** Decodes a word of the directory. */
 bool SegmentOf(const Context& context, uint64_t word, uint32_t depth, uint64_t* segment, uint32_t* local_depth);
 
 /**
- * Walks the entries whose tag and fingerprint match. `need(offset, size)` is asked before bytes are touched and may stop the walk with a
- * Status; `match(hit)` answers kOk to stop there, kAbsent to go on, anything else to fail. kAbsent at the end.
+ * Walks the entries whose tag and fingerprint match. `need(offset, size)` is asked before bytes are touched and may
+ * stop the walk with a Status; `match(hit)` answers kOk to stop there, kAbsent to go on, anything else to fail. kAbsent
+ * at the end.
  */
 template <typename Need, typename Match>
-Status Probe(const Memory& memory, const format::ShardControl& shard, uint32_t tag, uint64_t fingerprint, const Need& need,
-             const Match& match) {
+Status Probe(const Memory& memory, const format::ShardControl& shard, uint32_t tag, uint64_t fingerprint,
+             const Need& need, const Match& match) {
   const Context& context = memory.context;
   const uint64_t directory_word = memory.Load(context.OffsetOf(&shard.directory));
   if (directory_word == 0) return Code::kAbsent;
@@ -78,17 +81,20 @@ Status Probe(const Memory& memory, const format::ShardControl& shard, uint32_t t
 
 // ── For the holder of the shard's lock.
 
-/** An empty place for the tag, or kAbsent where its segment has none within reach: split it. The shard must have a directory. */
+/** An empty place for the tag, or kAbsent where its segment has none within reach: split it. The shard must have a
+ * directory. */
 Status FindEmptyPlace(const Context& context, const format::ShardControl& shard, uint32_t tag, IndexHit* hit);
 
-void InsertEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint32_t tag, uint64_t fingerprint,
+void InsertEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint32_t tag,
+                 uint64_t fingerprint, uint64_t position);
+void SwitchEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint64_t fingerprint,
                  uint64_t position);
-void SwitchEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint64_t fingerprint, uint64_t position);
 void RemoveEntry(const Context& context, Transaction* transaction, const IndexHit& hit);
 
 /** Gives an empty shard its directory and first segment. May take a run: kStoreFull, kNoSpace, … */
 Status CreateIndex(const Context& context, uint32_t shard_index);
-/** Splits the tag's segment, doubling the directory before where it must. Touches one segment, whatever the store's size. */
+/** Splits the tag's segment, doubling the directory before where it must. Touches one segment, whatever the store's
+ * size. */
 Status SplitSegment(const Context& context, uint32_t shard_index, uint32_t tag);
 /** Frees one unit of what a clear left behind. */
 Status ReleaseDroppedIndex(const Context& context, uint32_t shard_index);

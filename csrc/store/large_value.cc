@@ -47,7 +47,8 @@ Status LargeValueWriter::Write(std::span<const uint8_t> value, uint32_t shard_in
   uint64_t written = 0;
   uint32_t crc = 0;
   while (units > 0) {
-    const uint32_t wanted = std::min<uint32_t>(format::kMaxQueueClass, static_cast<uint32_t>(std::bit_width(units)) - 1);
+    const uint32_t wanted =
+        std::min<uint32_t>(format::kMaxQueueClass, static_cast<uint32_t>(std::bit_width(units)) - 1);
     uint32_t size_class = wanted;
     uint64_t unit;
     const RunRequest request{format::RunKind::kValue, shard_index, 0, nullptr, &head};
@@ -63,7 +64,8 @@ Status LargeValueWriter::Write(std::span<const uint8_t> value, uint32_t shard_in
     const uint64_t changes = context_.storage->SubstituteChanges();
     FAULTLESS_TRY(context_.storage->PopulateWrite(offset, bytes));
     CopyToShared(context_.base + offset, value.data() + written, bytes);
-    if (context_.storage->SubstituteChanges() != changes || context_.storage->IsSubstituted(offset, bytes)) return Status::Io("a value could not be written", offset);
+    if (context_.storage->SubstituteChanges() != changes || context_.storage->IsSubstituted(offset, bytes))
+      return Status::Io("a value could not be written", offset);
     crc = Crc32c(crc, value.data() + written, bytes);
     const uint64_t incarnation = context_.entry(unit).incarnation.load(std::memory_order_relaxed);
     if (runs_.size() == format::kMaxRuns) return {Code::kStoreFull, "free space is too scattered for this value"};

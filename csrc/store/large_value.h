@@ -1,6 +1,7 @@
 // Purpose: the part of a large value that lives in runs of its own: written before its record, read after it.
 // Thread safety: writing needs no shard lock (nothing refers to the runs yet); one object belongs to one thread.
-// Ownership: until a record has been committed, the runs hang on a chain of this process's opener slot, so that a death gives them back.
+// Ownership: until a record has been committed, the runs hang on a chain of this process's opener slot, so that a death
+// gives them back.
 #pragma once
 
 #include <vector>
@@ -20,7 +21,8 @@ class LargeValueWriter {
   LargeValueWriter(const LargeValueWriter&) = delete;
   LargeValueWriter& operator=(const LargeValueWriter&) = delete;
 
-  /** May wait. Copies the whole units of `value` into fresh runs. kStoreFull, kNoSpace, kWouldBlock, kIo: nothing is kept. */
+  /** May wait. Copies the whole units of `value` into fresh runs. kStoreFull, kNoSpace, kWouldBlock, kIo: nothing is
+   * kept. */
   Status Write(std::span<const uint8_t> value, uint32_t shard_index);
   /** Makes the record refer to the runs: the rest of the value stays in the record. */
   void Describe(std::span<const uint8_t> value, format::RecordView* record) const;
@@ -43,8 +45,8 @@ class LargeValueWriter {
 Status FreePendingChains(const Context& context, uint32_t opener_slot);
 
 /**
- * May wait. Copies the runs' bytes to `target` (large.run_bytes long). kCorrupt: a reference leads nowhere or the checksum does not
- * match: validate versions before believing it.
+ * May wait. Copies the runs' bytes to `target` (large.run_bytes long). kCorrupt: a reference leads nowhere or the
+ * checksum does not match: validate versions before believing it.
  */
 Status ReadRuns(const Context& context, const format::RecordView& record, uint64_t position, uint8_t* target);
 

@@ -31,7 +31,7 @@ Status ReplayOf(const Context& context, format::Intent* intent, format::ShardCon
 bool IsHolderDead(const Context& context, uint32_t word) {
   const uint32_t slot = (word & ((1u << format::kLockSlotBits) - 1)) - 1;
   const uint32_t generation = word >> format::kLockSlotBits & format::kLockGenerationMask;
-  if (slot >= format::kOpenerSlots) return true;  // no process writes such a word
+  if (slot >= format::kOpenerSlots) return true;                           // no process writes such a word
   if ((word & ~format::kLockWaiters) == context.owner_word) return false;  // another thread of ours
   const uint32_t current = context.opener(slot).generation.load(std::memory_order_acquire);
   if ((current & format::kLockGenerationMask) != generation) return true;

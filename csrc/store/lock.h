@@ -1,7 +1,7 @@
 // Purpose: locks in shared memory that survive their holders: a word naming the holder's opener slot and generation.
-// A holder whose liveness byte (os::TryLockByte) is free is dead, whatever its PID namespace, and one CAS takes the lock over.
-// Thread safety: any thread of any process. Waits 1 ms at most; never call on an event loop.
-// Invariants: whoever acquires a lock replays the intent that belongs to it before anything else (transaction.h).
+// A holder whose liveness byte (os::TryLockByte) is free is dead, whatever its PID namespace, and one CAS takes the
+// lock over. Thread safety: any thread of any process. Waits 1 ms at most; never call on an event loop. Invariants:
+// whoever acquires a lock replays the intent that belongs to it before anything else (transaction.h).
 #pragma once
 
 #include "base/status.h"
@@ -10,8 +10,8 @@
 namespace faultless::store {
 
 /**
- * kOk, kWouldBlock (a live process holds it; nothing was done), kIo (the word cannot be read). *dead_holder: the word of the dead
- * holder that it was taken over from, or 0.
+ * kOk, kWouldBlock (a live process holds it; nothing was done), kIo (the word cannot be read). *dead_holder: the word
+ * of the dead holder that it was taken over from, or 0.
  */
 Status AcquireWord(const Context& context, format::HalfWord* word, uint32_t* dead_holder);
 /** Only for holders that can be waited out without harm (flush): one attempt, no waiting, takes over from the dead. */
@@ -21,7 +21,8 @@ void ReleaseWord(format::HalfWord* word);
 /** Whether the opener that a lock word names is gone. */
 bool IsHolderDead(const Context& context, uint32_t word);
 
-/** A shard's lock, held from construction to destruction where status() is ok. Settles what a dead holder left undone. */
+/** A shard's lock, held from construction to destruction where status() is ok. Settles what a dead holder left undone.
+ */
 class ShardLock {
  public:
   ShardLock(const Context& context, uint32_t shard);

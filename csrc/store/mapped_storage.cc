@@ -26,8 +26,7 @@ Status MappedStorage::Create(int fd, uint64_t max_bytes, uint64_t ones_bytes, os
   created->max_bytes_ = max_bytes;
   created->durable_ = durable;
   FAULTLESS_TRY(os::MapFile(fd, 0, max_bytes, access, true, &created->base_));
-  FAULTLESS_TRY(
-      os::RegisterMapping(created->base_, max_bytes, ones_bytes, fd, 0, access, true, &created->mapping_));
+  FAULTLESS_TRY(os::RegisterMapping(created->base_, max_bytes, ones_bytes, fd, 0, access, true, &created->mapping_));
   // Random access is the rule for a hash store; scans advise for themselves.
   FAULTLESS_TRY(os::Advise(fd, 0, created->base_, max_bytes, os::Advice::kRandom));
   created->residency_known_ = os::ResidencyIsTruthful(fd);

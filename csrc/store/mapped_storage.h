@@ -1,5 +1,5 @@
-// Purpose: Storage over a file mapped once, max_bytes long from the start: growth shows by itself, addresses never move.
-// Ownership: owns the descriptor, the mapping and its registration with the fault handler.
+// Purpose: Storage over a file mapped once, max_bytes long from the start: growth shows by itself, addresses never
+// move. Ownership: owns the descriptor, the mapping and its registration with the fault handler.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,8 @@ namespace faultless::store {
 
 class MappedStorage final : public Storage {
  public:
-  /** Takes `fd` over in any case. `ones_bytes`: the head of the file that reads as ones after a fault (control region). */
+  /** Takes `fd` over in any case. `ones_bytes`: the head of the file that reads as ones after a fault (control region).
+   */
   static Status Create(int fd, uint64_t max_bytes, uint64_t ones_bytes, os::Access access, bool durable,
                        std::unique_ptr<MappedStorage>* storage);
   /** Never waits for the device but for the close of the descriptor. */
@@ -19,7 +20,9 @@ class MappedStorage final : public Storage {
 
   Status FileBytes(uint64_t* size) override;
   Status Reserve(uint64_t offset, uint64_t length) override { return os::ReserveSpace(fd_, offset, length); }
-  Status Write(uint64_t offset, const void* source, size_t size) override { return os::WriteAt(fd_, source, size, offset); }
+  Status Write(uint64_t offset, const void* source, size_t size) override {
+    return os::WriteAt(fd_, source, size, offset);
+  }
   Status Sync() override { return durable_ ? os::SyncFile(fd_) : Status(); }
   Status Punch(uint64_t offset, uint64_t length) override { return os::PunchHole(fd_, offset, length); }
   Status PopulateRead(uint64_t offset, uint64_t length) override;

@@ -62,8 +62,8 @@ class Touched {
     }
   }
   /**
-   * kOk; kIo with the place of the first page that could not be had; kWouldBlock where pages came or went meanwhile, so that
-   * the answer may be made of zeros: read again.
+   * kOk; kIo with the place of the first page that could not be had; kWouldBlock where pages came or went meanwhile, so
+   * that the answer may be made of zeros: read again.
    */
   Status Check() const {
     const bool changed = context_.storage->SubstituteChanges() != changes_before_;
@@ -126,9 +126,9 @@ Status Attempt(const Memory& memory, uint32_t shard_index, uint32_t tag, uint64_
 }
 
 /**
- * For a read that met odd versions: waits a moment for their writer; then settles the shard by its lock, which takes over from the
- * dead. Who may not write reads through the dead writer's intent instead, in *overlay: then *through is set, and the
- * versions stay as they are until somebody takes over.
+ * For a read that met odd versions: waits a moment for their writer; then settles the shard by its lock, which takes
+ * over from the dead. Who may not write reads through the dead writer's intent instead, in *overlay: then *through is
+ * set, and the versions stay as they are until somebody takes over.
  */
 Status WaitForWriter(const Context& context, uint32_t shard_index, Versions* versions, Overlay* overlay,
                      const Overlay** through) {
@@ -159,8 +159,8 @@ Status WaitForWriter(const Context& context, uint32_t shard_index, Versions* ver
 }
 
 /**
- * Runs `body` until the versions say that it saw one moment. body(memory, touched) answers as Attempt; its failures count only where
- * the versions held meanwhile: what a reader meets in the middle of a change may look like anything.
+ * Runs `body` until the versions say that it saw one moment. body(memory, touched) answers as Attempt; its failures
+ * count only where the versions held meanwhile: what a reader meets in the middle of a change may look like anything.
  */
 template <typename Body>
 Status Validated(const Context& context, uint32_t shard_index, uint32_t slot, ReadMode mode, const Body& body) {
@@ -229,7 +229,9 @@ Status AttemptKey(const Memory& memory, uint32_t shard_index, uint64_t hash, Byt
 }
 
 /** An expired entry ends the search like a found one, and is as good as absent. */
-Status AbsentWhereExpired(const Status& status) { return status.code() == Code::kNotFound ? Status(Code::kAbsent) : status; }
+Status AbsentWhereExpired(const Status& status) {
+  return status.code() == Code::kNotFound ? Status(Code::kAbsent) : status;
+}
 
 Status CheckKey(Bytes key) {
   if (key.empty()) return Code::kKeyEmpty;
@@ -244,10 +246,10 @@ Status ReadKey(const Context& context, Bytes key, ValueSink* sink, ReadMode mode
   if (mode == ReadMode::kResidentOnly && !context.FastPath()) return Code::kCold;
   const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
   const uint32_t shard_index = context.ShardOfHash(hash);
-  return AbsentWhereExpired(
-      Validated(context, shard_index, context.SlotOfHash(hash), mode, [&](const Memory& memory, Touched* touched) -> Status {
-        return AttemptKey(memory, shard_index, hash, key, sink, mode, touched);
-      }));
+  return AbsentWhereExpired(Validated(context, shard_index, context.SlotOfHash(hash), mode,
+                                      [&](const Memory& memory, Touched* touched) -> Status {
+                                        return AttemptKey(memory, shard_index, hash, key, sink, mode, touched);
+                                      }));
 }
 
 Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<ValueSink* const> sinks,
@@ -383,7 +385,8 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     const uint64_t span = uint64_t{1} << (format::kDirectoryBits - local_depth);
     *next_prefix = (prefix & ~(span - 1)) + span;
     CopyFromShared(words, context.base + segment, format::kPieceBytes);
-    for (uint64_t i = 0; memory.overlay != nullptr && i < format::kPieceBytes / 8; i++) words[i] = memory.Load(segment + i * 8);
+    for (uint64_t i = 0; memory.overlay != nullptr && i < format::kPieceBytes / 8; i++)
+      words[i] = memory.Load(segment + i * 8);
     touched->Add(segment, format::kPieceBytes);
     return Code::kOk;
   };

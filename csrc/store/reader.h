@@ -1,7 +1,8 @@
-// Purpose: reading keys without a lock. A read looks at its version slot and the shard's structure version, copies, and looks
-// again: both even and unchanged means that what was copied, or that the key is absent, was true at one moment in between.
-// Source: sequence locks, as in Boehm, "Can Seqlocks Get Along With Programming Language Memory Models?" (2012).
-// Thread safety: any thread. kResidentOnly never waits; kMayFault may wait for the device and, 1 ms at most, for a lock.
+// Purpose: reading keys without a lock. A read looks at its version slot and the shard's structure version, copies, and
+// looks again: both even and unchanged means that what was copied, or that the key is absent, was true at one moment in
+// between. Source: sequence locks, as in Boehm, "Can Seqlocks Get Along With Programming Language Memory Models?"
+// (2012). Thread safety: any thread. kResidentOnly never waits; kMayFault may wait for the device and, 1 ms at most,
+// for a lock.
 #pragma once
 
 #include "base/status.h"
@@ -14,7 +15,8 @@ namespace faultless::store {
 /** Codes as Store::Get; sink nullptr: only whether the key is there. */
 Status ReadKey(const Context& context, Bytes key, ValueSink* sink, ReadMode mode);
 /** Codes as Store::GetMany. */
-Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<ValueSink* const> sinks, std::span<Code> results);
+Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<ValueSink* const> sinks,
+                std::span<Code> results);
 /** Asks the kernel for the pages that the key needs, as far as they can be named without waiting. */
 void AdviseKey(const Context& context, Bytes key);
 
@@ -33,8 +35,8 @@ Status ReadTag(const Context& context, uint32_t shard_index, uint64_t tag48, boo
 constexpr uint64_t Tag48OfHash(uint64_t hash) { return hash >> 8 & 0xFFFF'FFFF'FFFF; }
 
 /**
- * The tags of all entries of the segment that covers `prefix` (24 directory bits), as of one moment; *next_prefix: where the next segment begins
- * (1 << kDirectoryBits: none). Codes: kOk, kWouldBlock, kIo, kCorrupt.
+ * The tags of all entries of the segment that covers `prefix` (24 directory bits), as of one moment; *next_prefix:
+ * where the next segment begins (1 << kDirectoryBits: none). Codes: kOk, kWouldBlock, kIo, kCorrupt.
  */
 Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t prefix, std::vector<uint64_t>* tags,
                        uint64_t* next_prefix);

@@ -101,7 +101,8 @@ Status PrefaultHead(const Context& context, uint32_t shard_index, uint64_t bytes
   auto& until = context.hints[shard_index].populated_until;
   const uint64_t populated = until.load(kRelaxed);
   // A new extent elsewhere shows as a head that is not within the stretch that was prefaulted last.
-  if (head == 0 || end <= head || (head + bytes <= populated && populated - head <= kPrefaultBytes + bytes)) return Code::kOk;
+  if (head == 0 || end <= head || (head + bytes <= populated && populated - head <= kPrefaultBytes + bytes))
+    return Code::kOk;
   const uint64_t stretch = std::min(end - head, kPrefaultBytes);
   if (!context.Contains(head, stretch)) return Code::kOk;  // a torn pair of words: the hint is of no use
   FAULTLESS_TRY(context.storage->PopulateWrite(head, stretch));
@@ -133,8 +134,8 @@ Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, 
   }
   if (unit == 0) {
     uint32_t size_class = ExtentClass(shard.queue_bytes.load(kRelaxed), needed);
-    const RunRequest request{RunKind::kQueue, shard_index, shard.head_sequence.load(kRelaxed) + 1, &shard.next_head_unit,
-                             nullptr};
+    const RunRequest request{RunKind::kQueue, shard_index, shard.head_sequence.load(kRelaxed) + 1,
+                             &shard.next_head_unit, nullptr};
     Status status = TakeRun(context, size_class, request, purpose, &unit);
     while (status.code() == Code::kStoreFull && size_class > 0 && RunBytes(size_class - 1) >= needed) {
       size_class--;
@@ -153,7 +154,8 @@ Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, 
   return AppendMarkWithRoom(context, shard_index);
 }
 
-uint64_t Append(const Context& context, uint32_t shard_index, uint8_t* record, uint64_t bytes, Transaction* transaction) {
+uint64_t Append(const Context& context, uint32_t shard_index, uint8_t* record, uint64_t bytes,
+                Transaction* transaction) {
   ShardControl& shard = context.shard(shard_index);
   const uint64_t position = shard.head.load(kRelaxed);
   const uint64_t incarnation = context.entry(shard.head_unit.load(kRelaxed)).incarnation.load(kRelaxed);
@@ -268,9 +270,11 @@ bool IsPromised(const Context& context, uint32_t shard_index, uint64_t position)
   return true;  // not to be found: the careful answer
 }
 
-bool AreRunsPromised(const Context& context, uint32_t shard_index, uint64_t position, const format::RecordView& record) {
+bool AreRunsPromised(const Context& context, uint32_t shard_index, uint64_t position,
+                     const format::RecordView& record) {
   if ((record.flags & format::kRecordMoved) == 0) return IsPromised(context, shard_index, position);
-  // Cleaning moves the reference only: what a flush promised may be an older copy of it, in an extent that has been left.
+  // Cleaning moves the reference only: what a flush promised may be an older copy of it, in an extent that has been
+  // left.
   const ShardControl& shard = context.shard(shard_index);
   return context.storage->durable() &&
          std::max(shard.flushed_sequence.load(kRelaxed), shard.flushing_sequence.load(kRelaxed)) != 0;

@@ -1,8 +1,7 @@
-// Purpose: a shard's queue of records: extents in order of age; records are appended at the head, and only the oldest extent
-// is ever released.
-// Thread safety: the holder of the shard's lock, but for PrefaultHead.
-// Invariants: bytes behind the head are nobody's; a record is part of the queue once a transaction has moved the head
-// past it. Extent sequences have no gaps.
+// Purpose: a shard's queue of records: extents in order of age; records are appended at the head, and only the oldest
+// extent is ever released. Thread safety: the holder of the shard's lock, but for PrefaultHead. Invariants: bytes
+// behind the head are nobody's; a record is part of the queue once a transaction has moved the head past it. Extent
+// sequences have no gaps.
 #pragma once
 
 #include <vector>
@@ -13,7 +12,8 @@
 
 namespace faultless::store {
 
-/** Bytes for one record, 8-aligned, kept by each thread: one for a record that was read, one for a record to be written. */
+/** Bytes for one record, 8-aligned, kept by each thread: one for a record that was read, one for a record to be
+ * written. */
 enum class Scratch : uint8_t { kRead, kWrite };
 uint8_t* RecordScratch(Scratch which, uint64_t size);
 
@@ -21,7 +21,8 @@ uint8_t* RecordScratch(Scratch which, uint64_t size);
 Status PrefaultHead(const Context& context, uint32_t shard_index, uint64_t bytes);
 
 /**
- * Makes sure that `bytes` fit at the head, taking a new extent where they do not. kStoreFull, kNoSpace, kWouldBlock, kIo: the queue is as it was.
+ * Makes sure that `bytes` fit at the head, taking a new extent where they do not. kStoreFull, kNoSpace, kWouldBlock,
+ * kIo: the queue is as it was.
  */
 Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, Purpose purpose);
 
@@ -29,7 +30,8 @@ Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, 
  * Puts an encoded record (sealed here) at the head, which has room, and lets `transaction` move the head past it.
  * Returns the record's position. Until Commit nothing has changed.
  */
-uint64_t Append(const Context& context, uint32_t shard_index, uint8_t* record, uint64_t bytes, Transaction* transaction);
+uint64_t Append(const Context& context, uint32_t shard_index, uint8_t* record, uint64_t bytes,
+                Transaction* transaction);
 
 /** Appends a mark where the tail has moved since the last one. */
 Status AppendMark(const Context& context, uint32_t shard_index, Purpose purpose);
@@ -43,10 +45,12 @@ struct RecordFacts {
   uint64_t expires_at_ms = 0;  // 0: never
   uint64_t run_bytes = 0;
 };
-/** kOk where the record at `position` is of this key, kAbsent where it is of another, kCorrupt where it cannot be one. Copies no value. */
+/** kOk where the record at `position` is of this key, kAbsent where it is of another, kCorrupt where it cannot be one.
+ * Copies no value. */
 Status MatchKey(const Context& context, uint64_t position, std::span<const uint8_t> key, RecordFacts* facts);
 
-/** Unlinks the oldest extent, which the tail has left behind, and releases it by the release rule. False in *moved: it is the head's. */
+/** Unlinks the oldest extent, which the tail has left behind, and releases it by the release rule. False in *moved: it
+ * is the head's. */
 Status LeaveTailExtent(const Context& context, uint32_t shard_index, bool* moved);
 /** Releases an extent that a dead holder unlinked. */
 Status ReleaseRetired(const Context& context, uint32_t shard_index);

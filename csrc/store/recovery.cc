@@ -31,8 +31,8 @@ struct Extent {
   uint64_t sequence;
   uint64_t incarnation;
   uint32_t size_class;
-  bool intact = false;      // the walk came to its end
-  uint64_t end = 0;         // first position that holds no valid record
+  bool intact = false;  // the walk came to its end
+  uint64_t end = 0;     // first position that holds no valid record
   struct Mark {
     uint64_t position;
     uint64_t tail_sequence;
@@ -68,7 +68,8 @@ class Recovery {
     units_ = std::min(file_bytes / format::kUnitBytes, context_.max_units());
     if (units_ <= context_.head_units()) return Status::Corrupt("the file ends within its control region", file_bytes);
     // Until this is done, what is published is what is there: every check of a position needs it.
-    InitializeControl(context_.base + format::kControlOffset, context_.shards(), units_, context_.superblock.incarnation_base);
+    InitializeControl(context_.base + format::kControlOffset, context_.shards(), units_,
+                      context_.superblock.incarnation_base);
     total_ = units_ * format::kUnitBytes;
     FAULTLESS_TRY(CollectRuns());
     for (auto& extents : shards_) {
@@ -94,7 +95,8 @@ class Recovery {
       const bool valid = !context_.IsTableUnit(unit) && format::ReadEntry(context_.entry(unit), unit, &view) &&
                          context_.ContainsRun(unit, view.size_class);
       if (context_.storage->HasSubstitutes()) return Status::Io("a table cannot be read", unit * format::kUnitBytes);
-      if (valid && view.kind == RunKind::kQueue && view.shard < shards_.size() && view.size_class <= format::kMaxQueueClass) {
+      if (valid && view.kind == RunKind::kQueue && view.shard < shards_.size() &&
+          view.size_class <= format::kMaxQueueClass) {
         shards_[view.shard].push_back({unit, view.sequence, view.incarnation, view.size_class, false, 0, {}});
       } else if (valid && view.kind == RunKind::kValue) {
         value_runs_.push_back({unit, view.size_class});
@@ -187,14 +189,16 @@ class Recovery {
   }
 
   /**
-   * The extents that count: from the tail that the youngest believable mark names, as far as records are valid. A mark is
-   * believable where everything from the tail that it names up to itself is intact: then all that was moved out of
+   * The extents that count: from the tail that the youngest believable mark names, as far as records are valid. A mark
+   * is believable where everything from the tail that it names up to itself is intact: then all that was moved out of
    * older extents is there. Nothing at or behind `limit` counts, a position in the extent limit_index.
    */
   static Plan MakePlan(const std::vector<Extent>& extents, uint64_t limit_position, size_t limit_index = ~size_t{0}) {
     Plan plan;
     if (extents.empty()) return plan;
-    const auto end_of = [&](size_t i) { return i == limit_index ? std::min(limit_position, extents[i].end) : extents[i].end; };
+    const auto end_of = [&](size_t i) {
+      return i == limit_index ? std::min(limit_position, extents[i].end) : extents[i].end;
+    };
     const auto intact = [&](size_t i) { return i != limit_index && extents[i].intact; };
     const size_t count = std::min(extents.size(), limit_index == ~size_t{0} ? extents.size() : limit_index + 1);
     size_t first = 0;
@@ -204,8 +208,8 @@ class Recovery {
         const Extent::Mark& mark = extent.marks[m - 1];
         if (mark.position >= end_of(i - 1) || mark.tail_sequence > extent.sequence) continue;
         size_t from = i - 1;
-        while (from > 0 && extents[from].sequence > mark.tail_sequence && extents[from - 1].sequence + 1 == extents[from].sequence &&
-               intact(from - 1)) {
+        while (from > 0 && extents[from].sequence > mark.tail_sequence &&
+               extents[from - 1].sequence + 1 == extents[from].sequence && intact(from - 1)) {
           from--;
         }
         if (extents[from].sequence != mark.tail_sequence) continue;
@@ -228,7 +232,8 @@ class Recovery {
   Status BuildFreeLists() {
     std::vector<std::pair<uint64_t, uint64_t>> used;  // [begin, end) in units
     for (const auto& extents : shards_) {
-      for (const Extent& extent : extents) used.emplace_back(extent.unit, extent.unit + (uint64_t{1} << extent.size_class));
+      for (const Extent& extent : extents)
+        used.emplace_back(extent.unit, extent.unit + (uint64_t{1} << extent.size_class));
     }
     for (const auto& [unit, size_class] : value_runs_) used.emplace_back(unit, unit + (uint64_t{1} << size_class));
     std::sort(used.begin(), used.end());
@@ -290,20 +295,22 @@ class Recovery {
     // What a clear killed need not be indexed first.
     size_t clear_extent = plan.first;
     uint64_t clear_position = 0;
-    FAULTLESS_TRY(ForEach(extents, plan, plan.first, 0, [&](size_t i, uint64_t position, const RecordView& record, uint64_t) -> Status {
-      if (record.kind == RecordKind::kClear) {
-        clear_extent = i;
-        clear_position = position;
-      }
-      return Code::kOk;
-    }));
+    FAULTLESS_TRY(ForEach(extents, plan, plan.first, 0,
+                          [&](size_t i, uint64_t position, const RecordView& record, uint64_t) -> Status {
+                            if (record.kind == RecordKind::kClear) {
+                              clear_extent = i;
+                              clear_position = position;
+                            }
+                            return Code::kOk;
+                          }));
     if (clear_position != 0) {
       shard.clear_sequence.store(extents[clear_extent].sequence, kRelaxed);
       shard.clear_position.store(clear_position, kRelaxed);
     }
-    FAULTLESS_TRY(ForEach(extents, plan, clear_extent, clear_position, [&](size_t, uint64_t position, const RecordView& record, uint64_t bytes) {
-      return ReplayRecord(shard_index, position, record, bytes);
-    }));
+    FAULTLESS_TRY(ForEach(extents, plan, clear_extent, clear_position,
+                          [&](size_t, uint64_t position, const RecordView& record, uint64_t bytes) {
+                            return ReplayRecord(shard_index, position, record, bytes);
+                          }));
     for (size_t i = clear_extent; i < plan.last && !unsound_.empty(); i++) {
       for (const uint64_t position : unsound_) {
         if (position < extents[i].begin() || position >= extents[i].end || !IsLive(shard_index, position)) continue;
@@ -317,7 +324,8 @@ class Recovery {
   }
 
   template <typename Body>
-  Status ForEach(const std::vector<Extent>& extents, const Plan& plan, size_t from, uint64_t from_position, const Body& body) {
+  Status ForEach(const std::vector<Extent>& extents, const Plan& plan, size_t from, uint64_t from_position,
+                 const Body& body) {
     for (size_t i = from; i < plan.last; i++) {
       const uint64_t end = i + 1 == plan.last ? plan.end : extents[i].end;
       uint64_t position = i == from && from_position != 0 ? from_position : extents[i].begin();
@@ -332,7 +340,8 @@ class Recovery {
     return Code::kOk;
   }
 
-  Status FindOther(uint32_t shard_index, uint64_t hash, std::span<const uint8_t> key, IndexHit* hit, RecordFacts* facts) {
+  Status FindOther(uint32_t shard_index, uint64_t hash, std::span<const uint8_t> key, IndexHit* hit,
+                   RecordFacts* facts) {
     const auto need = [](uint64_t, uint64_t) -> Status { return Code::kOk; };
     return Probe({context_}, context_.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), need,
                  [&](const IndexHit& found) -> Status {
@@ -356,7 +365,8 @@ class Recovery {
     if (record.kind != RecordKind::kSet && record.kind != RecordKind::kTombstone) return Code::kOk;
     ShardControl& shard = context_.shard(shard_index);
     const uint64_t hash = HashBytes(record.key.data(), record.key.size(), context_.superblock.hash_seed);
-    if (context_.ShardOfHash(hash) != shard_index) return Status::Corrupt("a record is in another shard's queue", position);
+    if (context_.ShardOfHash(hash) != shard_index)
+      return Status::Corrupt("a record is in another shard's queue", position);
     IndexHit hit;
     RecordFacts old;
     const Status found = FindOther(shard_index, hash, record.key, &hit, &old);

@@ -1,7 +1,7 @@
-// Purpose: making a store out of what a power cut, a copy or damage left: superblocks, table entries and records are believed
-// where their checks match; control region, free lists and index are built anew.
-// Thread safety: the opener that holds the gate and found no other user.
-// Invariants: docs/format.md, "Recovery": everything that the last completed flush covered is found, nothing that was deleted before it is.
+// Purpose: making a store out of what a power cut, a copy or damage left: superblocks, table entries and records are
+// believed where their checks match; control region, free lists and index are built anew. Thread safety: the opener
+// that holds the gate and found no other user. Invariants: docs/format.md, "Recovery": everything that the last
+// completed flush covered is found, nothing that was deleted before it is.
 #pragma once
 
 #include <functional>

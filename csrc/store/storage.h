@@ -1,8 +1,8 @@
-// Purpose: the one way in which storage code reaches a file: mapped bytes, and the calls that make them durable, resident or longer.
-// The real one is MappedStorage; tests put a simulated disk in its place.
-// Thread safety: every method may be called from any thread. Offsets are file offsets, bytes.
-// Invariants: base() never changes, and max_bytes() of addresses follow it for as long as the object lives; bytes past the end of
-// the file may not be touched.
+// Purpose: the one way in which storage code reaches a file: mapped bytes, and the calls that make them durable,
+// resident or longer. The real one is MappedStorage; tests put a simulated disk in its place. Thread safety: every
+// method may be called from any thread. Offsets are file offsets, bytes. Invariants: base() never changes, and
+// max_bytes() of addresses follow it for as long as the object lives; bytes past the end of the file may not be
+// touched.
 #pragma once
 
 #include <cstddef>

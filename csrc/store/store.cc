@@ -7,8 +7,8 @@
 #include "store/cleaner.h"
 #include "store/engine.h"
 #include "store/flush.h"
+#include "store/open_engines.h"
 #include "store/reader.h"
-#include "store/registry.h"
 #include "store/scan.h"
 #include "store/writer.h"
 
@@ -115,8 +115,9 @@ Stats Store::GetStats() const {
   stats.locked_bytes = std::max(pinned, context.control_locked ? control : 0);
   stats.fast_path = context.FastPath();
   if (!stats.fast_path) {
-    stats.fast_path_reason = context.control_locked ? "the system does not tell this process what is in memory"
-                                                    : "the control region could not be locked into memory (RLIMIT_MEMLOCK)";
+    stats.fast_path_reason = context.control_locked
+                                 ? "the system does not tell this process what is in memory"
+                                 : "the control region could not be locked into memory (RLIMIT_MEMLOCK)";
   }
   return stats;
 }

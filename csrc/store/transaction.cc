@@ -109,11 +109,13 @@ bool Overlay::Capture(const Context& context, uint32_t shard_index) {
   for (uint64_t i = 0; i < count; i++) {
     const uint64_t place = shard.intent.ops[i].place.load(std::memory_order_acquire);
     Change change{place & ~kFillBit, 1, shard.intent.ops[i].value.load(std::memory_order_acquire)};
-    if ((place & kFillBit) != 0 && ++i < count) change.words = shard.intent.ops[i].place.load(std::memory_order_acquire) >> 3;
+    if ((place & kFillBit) != 0 && ++i < count)
+      change.words = shard.intent.ops[i].place.load(std::memory_order_acquire) >> 3;
     changes_.push_back(change);
   }
   // Where somebody has taken over meanwhile, the list may be another one by now.
-  return shard.lock.load(std::memory_order_acquire) == holder && shard.intent.count.load(std::memory_order_acquire) == count;
+  return shard.lock.load(std::memory_order_acquire) == holder &&
+         shard.intent.count.load(std::memory_order_acquire) == count;
 }
 
 bool Overlay::Find(uint64_t offset, uint64_t* value) const {
@@ -147,7 +149,8 @@ Status ApplyIntent(const Context& context, Intent* intent, format::ShardControl*
   if (shard != nullptr) {
     shard->commits.store(shard->commits.load(std::memory_order_relaxed) | 1, std::memory_order_release);
     if (flags & format::kIntentStructure) {
-      shard->structure_version.store(shard->structure_version.load(std::memory_order_relaxed) | 1, std::memory_order_release);
+      shard->structure_version.store(shard->structure_version.load(std::memory_order_relaxed) | 1,
+                                     std::memory_order_release);
     }
     if (flags & format::kIntentSlot) BeginVersion(&context.version(shard_index, slot));
     if (flags & format::kIntentAllSlots) {
@@ -166,8 +169,8 @@ Status ApplyIntent(const Context& context, Intent* intent, format::ShardControl*
     for (uint64_t j = 0; j < words; j++) first[j].store(value, std::memory_order_release);
   }
   if (context.storage->SubstituteChanges() != changes_before || AnySubstituted(context, *intent, count)) {
-    // What was stored to a substitute page is lost with it. The versions stay odd: nobody believes these words before the
-    // intent has been applied to the real page.
+    // What was stored to a substitute page is lost with it. The versions stay odd: nobody believes these words before
+    // the intent has been applied to the real page.
     return Status::Io("a page of the file could not be written", context.OffsetOf(intent));
   }
   if (shard != nullptr) {

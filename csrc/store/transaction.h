@@ -1,7 +1,7 @@
-// Purpose: changes of several words of the file that happen wholly or not at all, whoever dies when: the words and their
-// new values are listed in an intent first; a count other than 0 decides; then they are applied. Whoever holds the lock next finds a
-// decided intent and applies it again: values are absolute, so doing it twice is doing it once. A redo log of one
-// change, as in WAVL or LMDB's meta pages, but per shard and in shared memory (docs/concurrency.md).
+// Purpose: changes of several words of the file that happen wholly or not at all, whoever dies when: the words and
+// their new values are listed in an intent first; a count other than 0 decides; then they are applied. Whoever holds
+// the lock next finds a decided intent and applies it again: values are absolute, so doing it twice is doing it once. A
+// redo log of one change, as in WAVL or LMDB's meta pages, but per shard and in shared memory (docs/concurrency.md).
 // Thread safety: the holder of the lock that the intent belongs to. Readers see odd versions while words change.
 #pragma once
 
@@ -30,8 +30,9 @@ class Transaction {
   void MoveStructure() { flags_ |= format::kIntentStructure; }
 
   /**
-   * Decides and applies. kIo: a page under one of the words could not be had. Where that showed before the decision, nothing has
-   * changed (kWouldBlock where the page is back by now: do it all again); else the intent stays, and whoever locks next applies it.
+   * Decides and applies. kIo: a page under one of the words could not be had. Where that showed before the decision,
+   * nothing has changed (kWouldBlock where the page is back by now: do it all again); else the intent stays, and
+   * whoever locks next applies it.
    */
   Status Commit();
 
@@ -46,8 +47,8 @@ class Transaction {
 };
 
 /**
- * A decided change that its writer did not live to apply, for readers that may not write: they see the words as the change leaves
- * them. Source: the idea of reading through a log, as SQLite's readers do with its WAL.
+ * A decided change that its writer did not live to apply, for readers that may not write: they see the words as the
+ * change leaves them. Source: the idea of reading through a log, as SQLite's readers do with its WAL.
  */
 class Overlay {
  public:

@@ -21,7 +21,8 @@ constexpr CleaningBudget kCleaningForSpace{4096, 1024, 4 << 20};
 Status Nothing(uint64_t, uint64_t) { return Code::kOk; }
 
 /** The entry of this key, or kAbsent. */
-Status FindKey(const Context& context, uint32_t shard_index, uint64_t hash, Bytes key, IndexHit* hit, RecordFacts* facts) {
+Status FindKey(const Context& context, uint32_t shard_index, uint64_t hash, Bytes key, IndexHit* hit,
+               RecordFacts* facts) {
   return Probe({context}, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), Nothing,
                [&](const IndexHit& found) -> Status {
                  const Status status = MatchKey(context, found.position, key, facts);
@@ -48,7 +49,8 @@ Status MakePlace(const Context& context, uint32_t shard_index, uint32_t tag, Ind
   }
 }
 
-/** The value runs of the record at `position`, which the caller is about to replace, and whether a flush promised them. Copies: the scratch is reused. */
+/** The value runs of the record at `position`, which the caller is about to replace, and whether a flush promised them.
+ * Copies: the scratch is reused. */
 Status RunsOf(const Context& context, uint32_t shard_index, uint64_t position, std::vector<format::RunReference>* runs,
               bool* promised) {
   format::RecordView record;
@@ -79,7 +81,8 @@ bool IsWorthCleaning(const Context& context, uint32_t shard_index, Purpose purpo
   const ShardControl& shard = context.shard(shard_index);
   const uint64_t tail_unit = shard.tail_unit.load(kRelaxed);
   format::EntryView tail;
-  if (tail_unit == shard.head_unit.load(kRelaxed) || !ReadRun(context, tail_unit, format::RunKind::kQueue, &tail)) return false;
+  if (tail_unit == shard.head_unit.load(kRelaxed) || !ReadRun(context, tail_unit, format::RunKind::kQueue, &tail))
+    return false;
   const uint64_t garbage = GarbageBytes(context, shard_index);
   if (purpose == Purpose::kReserve) {
     // What lives in the oldest extent must fit behind the head, or nothing is gained.
@@ -100,7 +103,8 @@ Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, boo
     if (lock.status().code() == Code::kWouldBlock) continue;
     FAULTLESS_TRY(lock.status());
     uint32_t left = 0;
-    if (!Clean(context, shard_index, kCleaningForSpace, &left).ok()) continue;  // damage there is no fault of this write
+    if (!Clean(context, shard_index, kCleaningForSpace, &left).ok())
+      continue;  // damage there is no fault of this write
     *progress = true;
     if (left > 0) break;
   }
@@ -280,7 +284,8 @@ Status ClearShard(Context& context, uint32_t shard_index) {
   const uint64_t directory = shard.directory.load(kRelaxed);
   const bool own_run = directory != 0 && (directory & 0xFF) > format::kPieceDirectoryDepth;
   if (own_run && shard.spare_directory_unit.load(kRelaxed) != 0) {
-    FAULTLESS_TRY(FreeRun(context, shard.spare_directory_unit.load(kRelaxed), kAnyIncarnation, &shard.spare_directory_unit));
+    FAULTLESS_TRY(
+        FreeRun(context, shard.spare_directory_unit.load(kRelaxed), kAnyIncarnation, &shard.spare_directory_unit));
   }
   Transaction transaction(context, &shard.intent, &shard, shard_index);
   const uint64_t position = Append(context, shard_index, scratch, sizeof scratch, &transaction);
@@ -300,7 +305,9 @@ Status ClearShard(Context& context, uint32_t shard_index) {
   transaction.Set(shard.clear_sequence, shard.head_sequence.load(kRelaxed));
   transaction.Set(shard.clear_position, position);
   FAULTLESS_TRY(transaction.Commit());
-  if (own_run) static_cast<void>(FreeRun(context, shard.spare_directory_unit.load(kRelaxed), kAnyIncarnation, &shard.spare_directory_unit));
+  if (own_run)
+    static_cast<void>(
+        FreeRun(context, shard.spare_directory_unit.load(kRelaxed), kAnyIncarnation, &shard.spare_directory_unit));
   PayForCleaning(context, shard_index);
   return Code::kOk;
 }

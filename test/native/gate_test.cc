@@ -48,22 +48,6 @@ TEST(Gate, OneDeviceLeavesAPermitForTheOthers) {
   EXPECT_EQ(gate.running(), 4);
 }
 
-TEST(Gate, AFileBeingOpenedCountsForEveryDevice) {
-  Gate gate(4);
-  CountingWaiter waiter;
-  Gate::Device* stuck = gate.DeviceOf(1, true);
-  Gate::Device* other = gate.DeviceOf(2, true);
-  Gate::Device* unknown = gate.DeviceOf(Gate::kUnknownDevice, true);
-  EXPECT_TRUE(gate.TryAcquire(stuck, &waiter) == Answer::kGranted);
-  EXPECT_TRUE(gate.TryAcquire(unknown, &waiter) == Answer::kDeviceBusy);
-  EXPECT_TRUE(gate.TryAcquire(other, &waiter) == Answer::kGranted);
-  gate.Release(other, &waiter);
-  gate.Release(stuck, &waiter);
-  EXPECT_TRUE(gate.TryAcquire(unknown, &waiter) == Answer::kGranted);
-  EXPECT_TRUE(gate.TryAcquire(stuck, &waiter) == Answer::kDeviceBusy);
-  EXPECT_TRUE(gate.TryAcquire(gate.DeviceOf(3, false), &waiter) == Answer::kGranted);
-}
-
 TEST(Gate, MemoryNeverStalls) {
   Gate gate(8);
   CountingWaiter waiter;

@@ -1,6 +1,6 @@
-// Purpose: what the store's tests with several processes and with damaged files share: values that tell what they are, a
-// page of counters that parent and children see, images of files.
-// Thread safety: as the harness; Board's words are atomic.
+// Purpose: what the store's tests with several processes and with damaged files share: values that tell what they are,
+// a page of counters that parent and children see, images of files. Thread safety: as the harness; Board's words are
+// atomic.
 #pragma once
 
 #include <fcntl.h>
@@ -105,11 +105,12 @@ inline bool UseDisk() {
 using Image = std::vector<uint64_t>;
 
 inline Image ReadImage(int fd) {
-  struct stat status{};
+  struct stat status {};
   if (::fstat(fd, &status) != 0) ::abort();
   Image image(static_cast<size_t>(status.st_size) / 8);
   for (size_t at = 0; at < image.size() * 8;) {
-    const ssize_t got = ::pread(fd, reinterpret_cast<char*>(image.data()) + at, image.size() * 8 - at, static_cast<off_t>(at));
+    const ssize_t got =
+        ::pread(fd, reinterpret_cast<char*>(image.data()) + at, image.size() * 8 - at, static_cast<off_t>(at));
     if (got <= 0) ::abort();
     at += static_cast<size_t>(got);
   }
@@ -138,7 +139,8 @@ inline void WriteImage(const std::string& path, const Image& image) {
 }
 
 /** Keys of the store at `path` that fall into its first `shards` shards: little data makes much cleaning there. */
-inline std::vector<std::string> KeysInShards(const std::string& path, uint32_t shards, size_t count, const std::string& prefix) {
+inline std::vector<std::string> KeysInShards(const std::string& path, uint32_t shards, size_t count,
+                                             const std::string& prefix) {
   faultless::format::Superblock blocks[2];
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0 || ::pread(fd, blocks, sizeof blocks, 0) != sizeof blocks) ::abort();

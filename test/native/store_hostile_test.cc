@@ -1,4 +1,5 @@
-// Damaged files: whatever bytes a file has, opening and using it ends, without a crash, and a value that is answered is right.
+// Damaged files: whatever bytes a file has, opening and using it ends, without a crash, and a value that is answered is
+// right.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -30,7 +31,8 @@ uint64_t SizeOf(int i) { return i % 90 == 7 ? 200'000 : 50 + static_cast<uint64_
 void MakeStore(const std::string& path) {
   auto store = Open(path, uint64_t{64} << 20);
   for (int round = 0; round < 4; round++) {
-    for (int i = 0; i < kKeys; i++) ASSERT_OK(Set(*store, KeyOf(i), MakeValue(KeyOf(i), 1 + static_cast<uint64_t>(round), SizeOf(i))));
+    for (int i = 0; i < kKeys; i++)
+      ASSERT_OK(Set(*store, KeyOf(i), MakeValue(KeyOf(i), 1 + static_cast<uint64_t>(round), SizeOf(i))));
     for (int i = round; i < kKeys; i += 11) {
       bool existed;
       ASSERT_OK(Delete(*store, KeyOf(i), &existed));
@@ -55,17 +57,30 @@ void Damage(Image* image, std::mt19937_64* random) {
     // Half of the damage where it does most: superblocks, control words, tables, index.
     size_t at = used[next() % used.size()] * 512 + next() % 512;
     if (next() % 3 == 0) at = next() % kControlWords;
-    if (next() % 6 == 0) at = (format::kShardsOffset + next() % (format::kDefaultShards * sizeof(format::ShardControl))) / 8;
+    if (next() % 6 == 0)
+      at = (format::kShardsOffset + next() % (format::kDefaultShards * sizeof(format::ShardControl))) / 8;
     if (next() % 6 == 0) at = format::kAllocatorOffset / 8 + next() % 40;
     if (next() % 6 == 0) at = format::HeadUnits(format::kDefaultShards) * format::kUnitBytes / 8 + next() % 800;
     uint64_t& word = (*image)[at];
     switch (kind) {
-      case 0: word ^= uint64_t{1} << next() % 64; break;
-      case 1: word = next(); break;
-      case 2: word = next() % 2 == 0 ? 0 : ~uint64_t{0}; break;
-      case 3: word += next() % 3 == 0 ? 1 : 1 << 14; break;
-      case 4: word = (*image)[next() % image->size()]; break;
-      case 5: std::fill_n(image->begin() + static_cast<std::ptrdiff_t>(at / 512 * 512), 512, next() % 2 == 0 ? 0 : next()); break;
+      case 0:
+        word ^= uint64_t{1} << next() % 64;
+        break;
+      case 1:
+        word = next();
+        break;
+      case 2:
+        word = next() % 2 == 0 ? 0 : ~uint64_t{0};
+        break;
+      case 3:
+        word += next() % 3 == 0 ? 1 : 1 << 14;
+        break;
+      case 4:
+        word = (*image)[next() % image->size()];
+        break;
+      case 5:
+        std::fill_n(image->begin() + static_cast<std::ptrdiff_t>(at / 512 * 512), 512, next() % 2 == 0 ? 0 : next());
+        break;
       default:
         std::copy_n(image->begin() + static_cast<std::ptrdiff_t>(used[next() % used.size()] * 512), 512,
                     image->begin() + static_cast<std::ptrdiff_t>(at / 512 * 512));
@@ -76,14 +91,26 @@ void Damage(Image* image, std::mt19937_64* random) {
 
 bool IsAnswer(Code code) {
   switch (code) {
-    case Code::kOk: case Code::kAbsent: case Code::kCold: case Code::kWouldBlock: case Code::kFormat: case Code::kCorrupt: case Code::kIo:
-    case Code::kNoSpace: case Code::kStoreFull: case Code::kUnsupported: case Code::kBusy: case Code::kMemlock: return true;
-    default: return false;
+    case Code::kOk:
+    case Code::kAbsent:
+    case Code::kCold:
+    case Code::kWouldBlock:
+    case Code::kFormat:
+    case Code::kCorrupt:
+    case Code::kIo:
+    case Code::kNoSpace:
+    case Code::kStoreFull:
+    case Code::kUnsupported:
+    case Code::kBusy:
+    case Code::kMemlock:
+      return true;
+    default:
+      return false;
   }
 }
-#define EXPECT_ANSWER(status, what)                                                     \
-  do {                                                                                  \
-    const Code answer_code = (status).code();                                           \
+#define EXPECT_ANSWER(status, what)                                                          \
+  do {                                                                                       \
+    const Code answer_code = (status).code();                                                \
     EXPECT_TRUE(IsAnswer(answer_code)) << (what) << "code" << static_cast<int>(answer_code); \
   } while (false)
 
@@ -154,7 +181,7 @@ CHILD_PROCESS(Victim) {
   const rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
   const Image image = ReadImage(arguments[0] + "/image");
-  struct stat original{};
+  struct stat original {};
   if (::stat((arguments[0] + "/image").c_str(), &original) != 0) ::abort();
   const uint64_t first = std::stoull(arguments[1]);
   for (uint64_t seed = first; seed < first + kFilesPerChild; seed++) {

@@ -1,5 +1,5 @@
-// Processes killed at random moments. Each child writes keys of its own, with numbers that only grow; a board shared with
-// this process says which number of which key it has begun and which has been acknowledged.
+// Processes killed at random moments. Each child writes keys of its own, with numbers that only grow; a board shared
+// with this process says which number of which key it has begun and which has been acknowledged.
 #include <chrono>
 
 #include "store_children.h"
@@ -9,20 +9,21 @@ namespace {
 using namespace store_test;
 using harness::Child;
 
-/** What the children do. The key and number alone decide each operation, so that this process knows what must be there. */
+/** What the children do. The key and number alone decide each operation, so that this process knows what must be there.
+ */
 struct Scenario {
   const char* name;
-  uint64_t keys;       // per child
-  uint64_t small;      // longest of the small values
+  uint64_t keys;          // per child
+  uint64_t small;         // longest of the small values
   uint64_t large_one_in;  // 0: no large values
   uint64_t delete_one_in;
   uint64_t max_bytes;
-  bool fresh_file;     // for each kill: they happen while the store is new and grows
+  bool fresh_file;  // for each kill: they happen while the store is new and grows
 };
 constexpr Scenario kScenarios[] = {
-    {"overwrites", 100, 4000, 0, 7, uint64_t{64} << 20, false},    // cleaning all the time
+    {"overwrites", 100, 4000, 0, 7, uint64_t{64} << 20, false},  // cleaning all the time
     {"large values", 8, 200, 2, 5, uint64_t{64} << 20, false},
-    {"growth", 20'000, 300, 400, 0, uint64_t{1} << 30, true},      // splits and growth all the time
+    {"growth", 20'000, 300, 400, 0, uint64_t{1} << 30, true},  // splits and growth all the time
     {"nearly full", 40, 30'000, 0, 3, uint64_t{12} << 20, false},
 };
 constexpr uint64_t kChildren = 3;
@@ -33,7 +34,8 @@ bool IsDeletion(const Scenario& scenario, uint64_t number) {
 std::string KeyOf(uint64_t child, uint64_t key) { return "child" + std::to_string(child) + "/" + std::to_string(key); }
 std::string ValueOf(const Scenario& scenario, const std::string& key, uint64_t index, uint64_t number) {
   const uint64_t draw = Mix(index, number);
-  if (scenario.large_one_in != 0 && draw % scenario.large_one_in == 0) return MakeValue(key, number, 65'536 + draw % 400'000);
+  if (scenario.large_one_in != 0 && draw % scenario.large_one_in == 0)
+    return MakeValue(key, number, 65'536 + draw % 400'000);
   return MakeValue(key, number, draw % scenario.small);
 }
 
@@ -100,7 +102,8 @@ void CheckKeys(Store& store, const Board& board, const Scenario& scenario, uint6
       const Status status = Get(store, key, &value);
       const uint64_t begun = board[Begun(scenario, child, index)].load();
       if (status.code() == Code::kAbsent) {
-        ASSERT_TRUE(MayBeAbsent(scenario, acknowledged, begun)) << what << key << "is lost, acknowledged was" << acknowledged;
+        ASSERT_TRUE(MayBeAbsent(scenario, acknowledged, begun))
+            << what << key << "is lost, acknowledged was" << acknowledged;
         continue;
       }
       ASSERT_OK(status) << what << key;
@@ -141,7 +144,8 @@ void Settle(Store& store, const Board& board, const Scenario& scenario, const st
   ASSERT_EQ(all.entries.size(), 0) << what << "keys that nobody wrote";
 }
 
-/** `kills` kills. With survivors: this process and two children live on each time; else whoever has the store open is killed. */
+/** `kills` kills. With survivors: this process and two children live on each time; else whoever has the store open is
+ * killed. */
 void RunKills(size_t which, bool survivors, int kills) {
   const Scenario& scenario = kScenarios[which];
   const uint64_t seed = std::random_device{}();
@@ -156,7 +160,8 @@ void RunKills(size_t which, bool survivors, int kills) {
     std::shared_ptr<Store> store;
     if (survivors) store = Open(path, scenario.max_bytes);
     const auto start = [&](uint64_t child) {
-      return Child::Start("Mortal", {path, board_path, std::to_string(which), std::to_string(child), std::to_string(random())});
+      return Child::Start("Mortal",
+                          {path, board_path, std::to_string(which), std::to_string(child), std::to_string(random())});
     };
     std::map<uint64_t, Child> children;
     for (uint64_t i = 0; i < kChildren; i++) children.emplace(i, start(i));

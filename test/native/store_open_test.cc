@@ -8,7 +8,8 @@ namespace {
 using namespace store_test;
 using harness::Child;
 
-Status OpenWith(const std::string& path, const std::function<void(OpenOptions*)>& change, std::shared_ptr<Store>* store) {
+Status OpenWith(const std::string& path, const std::function<void(OpenOptions*)>& change,
+                std::shared_ptr<Store>* store) {
   OpenOptions options;
   options.path = path;
   if (change) change(&options);
@@ -34,28 +35,41 @@ std::string ReadFile(const std::string& path) {
 TEST(StoreOpen, LeavesForeignFilesAlone) {
   const harness::TemporaryDirectory directory;
   const std::string path = directory.File("a");
-  const std::string contents[] = {"", "x", std::string(8191, 'x'), std::string(8192, '\0'), std::string(500'000, 'x'),
+  const std::string contents[] = {"",
+                                  "x",
+                                  std::string(8191, 'x'),
+                                  std::string(8192, '\0'),
+                                  std::string(500'000, 'x'),
                                   "SQLite format 3" + std::string(100'000, '\0')};
   for (const std::string& content : contents) {
     WriteFile(path, content);
     std::shared_ptr<Store> store;
     for (const bool read_only : {false, true}) {
-      EXPECT_CODE(OpenWith(path, [&](OpenOptions* options) { options->read_only = read_only; }, &store), Code::kFormat)
+      EXPECT_CODE(OpenWith(
+                      path, [&](OpenOptions* options) { options->read_only = read_only; }, &store),
+                  Code::kFormat)
           << content.size();
     }
-    EXPECT_CODE(OpenWith(path, [&](OpenOptions* options) { options->exclusive = true; }, &store), Code::kExists);
+    EXPECT_CODE(OpenWith(
+                    path, [&](OpenOptions* options) { options->exclusive = true; }, &store),
+                Code::kExists);
     EXPECT_CODE(Store::Destroy(path), Code::kFormat) << content.size();
     EXPECT_TRUE(ReadFile(path) == content) << content.size();
     EXPECT_TRUE(store == nullptr);
   }
   std::shared_ptr<Store> store;
   const Status of_directory = OpenWith(directory.path(), nullptr, &store);
-  EXPECT_TRUE(of_directory.code() == Code::kFormat || of_directory.code() == Code::kAccess || of_directory.code() == Code::kInvalidArgValue)
+  EXPECT_TRUE(of_directory.code() == Code::kFormat || of_directory.code() == Code::kAccess ||
+              of_directory.code() == Code::kInvalidArgValue)
       << static_cast<int>(of_directory.code());
   EXPECT_FALSE(Store::Destroy(directory.path()).ok());
   EXPECT_CODE(OpenWith(directory.File("no/such/directory"), nullptr, &store), Code::kNotFound);
-  EXPECT_CODE(OpenWith(directory.File("none"), [](OpenOptions* options) { options->create = false; }, &store), Code::kNotFound);
-  EXPECT_CODE(OpenWith(directory.File("none"), [](OpenOptions* options) { options->read_only = true; }, &store), Code::kNotFound);
+  EXPECT_CODE(OpenWith(
+                  directory.File("none"), [](OpenOptions* options) { options->create = false; }, &store),
+              Code::kNotFound);
+  EXPECT_CODE(OpenWith(
+                  directory.File("none"), [](OpenOptions* options) { options->read_only = true; }, &store),
+              Code::kNotFound);
   EXPECT_CODE(Store::Destroy(directory.File("none")), Code::kNotFound);
   EXPECT_NE(::access(directory.File("none").c_str(), F_OK), 0);
 }
@@ -68,13 +82,14 @@ TEST(StoreOpen, TellsWhatIsMissingOfATruncatedFile) {
   ASSERT_OK(store->Close());
   const Image image = ReadImage(path);
   int number = 0;
-  for (const uint64_t bytes : {uint64_t{0}, uint64_t{4096}, uint64_t{8192}, uint64_t{100'000}, uint64_t{8 * 65'536}, image.size() * 8 / 2,
-                               image.size() * 8 - 65'536, image.size() * 8 - 8}) {
+  for (const uint64_t bytes : {uint64_t{0}, uint64_t{4096}, uint64_t{8192}, uint64_t{100'000}, uint64_t{8 * 65'536},
+                               image.size() * 8 / 2, image.size() * 8 - 65'536, image.size() * 8 - 8}) {
     const std::string copy = directory.File("cut" + std::to_string(number++));
     WriteImage(copy, Image(image.begin(), image.begin() + static_cast<std::ptrdiff_t>(bytes / 8)));
     const Status status = OpenWith(copy, nullptr, &store);
     // Never an empty store in the place of one that lost something, never a crash.
-    EXPECT_TRUE(status.code() == Code::kFormat || status.code() == Code::kCorrupt || status.code() == Code::kIo || status.ok())
+    EXPECT_TRUE(status.code() == Code::kFormat || status.code() == Code::kCorrupt || status.code() == Code::kIo ||
+                status.ok())
         << bytes << static_cast<int>(status.code());
     EXPECT_FALSE(status.ok() && bytes < 100'000);
     EXPECT_TRUE(status.code() != Code::kFormat || bytes < 8192);
@@ -94,13 +109,15 @@ TEST(StoreOpen, GivesExactlyThePermissionsAskedFor) {
   for (const uint32_t permissions : {0600u, 0644u, 0660u, 0666u, 0640u}) {
     const std::string path = directory.File(std::to_string(permissions));
     std::shared_ptr<Store> store;
-    ASSERT_OK(OpenWith(path, [&](OpenOptions* options) { options->permissions = permissions; }, &store));
-    struct stat status{};
+    ASSERT_OK(OpenWith(
+        path, [&](OpenOptions* options) { options->permissions = permissions; }, &store));
+    struct stat status {};
     ASSERT_EQ(::stat(path.c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 07777, permissions);
     ASSERT_OK(store->Close());
     // They are the creator's to give: a later open changes none.
-    ASSERT_OK(OpenWith(path, [&](OpenOptions* options) { options->permissions = 0666; }, &store));
+    ASSERT_OK(OpenWith(
+        path, [&](OpenOptions* options) { options->permissions = 0666; }, &store));
     ASSERT_EQ(::stat(path.c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 07777, permissions);
     ASSERT_OK(store->Close());
@@ -113,7 +130,9 @@ CHILD_PROCESS(Unprivileged) {
   if (::setgid(65534) != 0 || ::setuid(65534) != 0) return;
   std::shared_ptr<Store> store;
   EXPECT_CODE(OpenWith(arguments[0], nullptr, &store), Code::kAccess);
-  EXPECT_CODE(OpenWith(arguments[0], [](OpenOptions* options) { options->read_only = true; }, &store), Code::kAccess);
+  EXPECT_CODE(OpenWith(
+                  arguments[0], [](OpenOptions* options) { options->read_only = true; }, &store),
+              Code::kAccess);
   EXPECT_CODE(OpenWith(arguments[0] + ".new", nullptr, &store), Code::kAccess);
   EXPECT_CODE(Store::Destroy(arguments[0]), Code::kAccess);
 }
@@ -132,7 +151,8 @@ CHILD_PROCESS(ExclusiveOpener) {
   const Board board(arguments[1]);
   for (int i = 0; i < 20; i++) {
     std::shared_ptr<Store> store;
-    const Status status = OpenWith(arguments[0] + std::to_string(i), [](OpenOptions* options) { options->exclusive = true; }, &store);
+    const Status status = OpenWith(
+        arguments[0] + std::to_string(i), [](OpenOptions* options) { options->exclusive = true; }, &store);
     if (status.ok()) {
       board[static_cast<size_t>(i)]++;
     } else {
@@ -145,7 +165,8 @@ TEST(StoreOpen, ExclusiveIsForOneAlone) {
   const harness::TemporaryDirectory directory;
   const Board board(directory.File("board"));
   std::vector<Child> children;
-  for (int i = 0; i < 4; i++) children.push_back(Child::Start("ExclusiveOpener", {directory.File("store"), directory.File("board")}));
+  for (int i = 0; i < 4; i++)
+    children.push_back(Child::Start("ExclusiveOpener", {directory.File("store"), directory.File("board")}));
   for (Child& child : children) EXPECT_EQ(child.Wait(), 0);
   for (size_t i = 0; i < 20; i++) EXPECT_EQ(board[i].load(), 1) << i;
 }
@@ -154,7 +175,8 @@ CHILD_PROCESS(ReadOnlyReader) {
   LiveAtMost(60);
   const Board board(arguments[1]);
   std::shared_ptr<Store> store;
-  ASSERT_OK(OpenWith(arguments[0], [](OpenOptions* options) { options->read_only = true; }, &store));
+  ASSERT_OK(OpenWith(
+      arguments[0], [](OpenOptions* options) { options->read_only = true; }, &store));
   EXPECT_TRUE(store->read_only());
   bool existed;
   uint32_t shard = 0;
@@ -199,7 +221,8 @@ TEST(StoreOpen, ReadOnlySeesWhatOthersWrite) {
   EXPECT_EQ(child.Wait(), 0);
   // In one process, too: both see the same.
   std::shared_ptr<Store> reader;
-  ASSERT_OK(OpenWith(path, [](OpenOptions* options) { options->read_only = true; }, &reader));
+  ASSERT_OK(OpenWith(
+      path, [](OpenOptions* options) { options->read_only = true; }, &reader));
   EXPECT_FALSE(store->read_only());
   ASSERT_OK(Set(*store, "late", "x"));
   std::string value;

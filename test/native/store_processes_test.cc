@@ -1,5 +1,5 @@
-// Several real processes on one file: nobody reads half a value or goes back, totals are exact, and who is stopped holds up
-// nobody for good.
+// Several real processes on one file: nobody reads half a value or goes back, totals are exact, and who is stopped
+// holds up nobody for good.
 #include <sys/wait.h>
 
 #include <chrono>
@@ -67,7 +67,7 @@ CHILD_PROCESS(Reader) {
   const Board board(arguments[1]);
   auto store = Open(arguments[0]);
   board[kReady]++;
-  std::map<std::string, uint64_t> last;                     // number seen last
+  std::map<std::string, uint64_t> last;                         // number seen last
   std::map<std::pair<std::string, uint64_t>, uint64_t> newest;  // round seen, by key and writer
   const auto check = [&](const std::string& key, bool shared, ReadMode mode) {
     std::string value;
@@ -116,7 +116,8 @@ TEST(StoreProcesses, WritersAndReadersAgreeOnEverything) {
   const Board board(directory.File("board"));
   std::vector<Child> writers, readers;
   for (int i = 0; i < kReaders; i++) readers.push_back(Child::Start("Reader", {path, directory.File("board")}));
-  for (int i = 0; i < kWriters; i++) writers.push_back(Child::Start("Writer", {path, directory.File("board"), std::to_string(i)}));
+  for (int i = 0; i < kWriters; i++)
+    writers.push_back(Child::Start("Writer", {path, directory.File("board"), std::to_string(i)}));
   WaitFor(board[kReady], kWriters + kReaders);
   board[kGo] = 1;
   for (Child& writer : writers) EXPECT_EQ(writer.Wait(), 0);

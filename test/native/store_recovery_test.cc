@@ -1,5 +1,5 @@
-// Recovery: copies of a live file, and power cuts. A power cut is simulated by what a disk may be left with: of every word
-// that changed since the last completed sync, the old or the new content. The sync is this program's own.
+// Recovery: copies of a live file, and power cuts. A power cut is simulated by what a disk may be left with: of every
+// word that changed since the last completed sync, the old or the new content. The sync is this program's own.
 #include <algorithm>
 #include <set>
 
@@ -27,7 +27,7 @@ struct StopWatching {
 
 // In the place of libc's. Nothing needs to reach the device: only what was in the file at this moment counts.
 extern "C" int fdatasync(int fd) {
-  struct stat status{};
+  struct stat status {};
   const SyncedFile& file = TheSyncedFile();
   if (file.at_sync && ::fstat(fd, &status) == 0 && status.st_ino == file.inode) file.at_sync(fd);
   return 0;
@@ -43,12 +43,13 @@ extern "C" ssize_t getrandom(void* target, size_t size, unsigned) {
 namespace {
 
 void WatchSyncs(const std::string& path, std::function<void(int fd)> at_sync) {
-  struct stat status{};
+  struct stat status {};
   if (::stat(path.c_str(), &status) != 0) ::abort();
   TheSyncedFile() = {status.st_ino, std::move(at_sync)};
 }
 
-/** What the store must hold after a power cut: for each key the number it had at the last sync or a later one; 0: absent. */
+/** What the store must hold after a power cut: for each key the number it had at the last sync or a later one; 0:
+ * absent. */
 struct Model {
   std::map<std::string, uint64_t> now;
   std::map<std::string, uint64_t> durable;
@@ -127,7 +128,8 @@ Image MixImages(const Image& before, const Image& after, std::mt19937_64* random
   // Single pages that went their own way.
   for (int i = 0; i < 8 && mode >= 8; i++) {
     const size_t page = (*random)() % (size / 512);
-    for (size_t j = page * 512; j < page * 512 + 512; j++) mixed[j] = mode == 8 ? after[j] : j < before.size() ? before[j] : 0;
+    for (size_t j = page * 512; j < page * 512 + 512; j++)
+      mixed[j] = mode == 8 ? after[j] : j < before.size() ? before[j] : 0;
   }
   return mixed;
 }
@@ -252,7 +254,8 @@ void RunPowerCut(uint64_t seed) {
     // A power cut within the recovery: its first sync was of the superblock, its last one of all.
     ASSERT_GE(first.at_syncs.size(), 2) << what;
     const size_t cut = 1 + random() % (first.at_syncs.size() - 1);
-    RecoverImage(copy + "c", MixImages(first.at_syncs[cut - 1], first.at_syncs[cut], &random), what + ", halfway", &halfway);
+    RecoverImage(copy + "c", MixImages(first.at_syncs[cut - 1], first.at_syncs[cut], &random), what + ", halfway",
+                 &halfway);
     CheckAllowed(model, halfway.contents, what + ", halfway");
     watch();
   }

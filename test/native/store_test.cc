@@ -137,7 +137,8 @@ TEST(Store, StaysBoundedUnderOverwrites) {
   for (int i = 0; i < kKeys; i++) ASSERT_OK(Set(*store, std::to_string(i), value));
   for (int i = 0; i < kKeys * 10; i++) ASSERT_OK(Set(*store, std::to_string(random() % kKeys), value));
   const auto stats = store->GetStats();
-  EXPECT_LT(static_cast<double>(stats.file_bytes), 2.2 * static_cast<double>(stats.live_bytes)) << stats.garbage_bytes << stats.free_bytes;
+  EXPECT_LT(static_cast<double>(stats.file_bytes), 2.2 * static_cast<double>(stats.live_bytes))
+      << stats.garbage_bytes << stats.free_bytes;
   ASSERT_OK(store->Close());
 }
 

@@ -1,4 +1,4 @@
-#include "store/registry.h"
+#include "store/open_engines.h"
 
 #include <cerrno>
 #include <map>
@@ -40,7 +40,8 @@ Status OpenOrCreate(const OpenOptions& options, int* fd) {
       os::CloseFile(*fd);
       return Code::kExists;
     }
-    if (opened.error() == EISDIR) return {Code::kFormat, "not a regular file"};  // as where it is opened for reading alone
+    if (opened.error() == EISDIR)
+      return {Code::kFormat, "not a regular file"};  // as where it is opened for reading alone
     if (opened.code() != Code::kNotFound || !options.create || options.read_only) return opened;
     const Status created = Engine::Create(options);
     if (created.ok()) return os::OpenFile(options.path.c_str(), access, fd);
@@ -87,7 +88,8 @@ Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine
     Status status = Engine::ReadSuperblock(fd, &block);
     os::CloseFile(fd);
     FAULTLESS_TRY(status);
-    if (options.kept.max_bytes != 0 && options.kept.max_bytes / format::kUnitBytes * format::kUnitBytes != block.max_bytes) {
+    if (options.kept.max_bytes != 0 &&
+        options.kept.max_bytes / format::kUnitBytes * format::kUnitBytes != block.max_bytes) {
       return {Code::kFormat, "the store was created with another maxBytes"};
     }
     if (!options.kept.codec.empty() && options.kept.codec != block.codec) {
@@ -112,8 +114,8 @@ Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine
 }
 
 void AbandonEngine(std::shared_ptr<Engine>* engine) {
-  // Letting go may wait (for somebody who opens the same file just now, for a FUSE server at the last close): a thread of its
-  // own does it.
+  // Letting go may wait (for somebody who opens the same file just now, for a FUSE server at the last close): a thread
+  // of its own does it.
   std::thread([abandoned = std::move(*engine)]() mutable {
     Registry& registry = TheRegistry();
     std::shared_ptr<Entry> entry;

@@ -1,7 +1,6 @@
-// Purpose: all opens of one file in one process share one engine: one mapping, one opener slot. (Byte locks belong to a file
-// description: two of one process could not tell each other from strangers.)
-// Thread safety: any thread. Opening one file does not hold up another.
-// Ownership: never destroyed: pool threads may use it while the process exits.
+// Purpose: all opens of one file in one process share one engine: one mapping, one opener slot. (Byte locks belong to a
+// file description: two of one process could not tell each other from strangers.) Thread safety: any thread. Opening
+// one file does not hold up another. Ownership: never destroyed: pool threads may use it while the process exits.
 #pragma once
 
 #include <memory>

@@ -26,8 +26,8 @@ struct Registry {
 };
 
 Registry& TheRegistry() {
-  static Registry* const registry = new Registry;
-  return *registry;
+  static Registry* const engines = new Registry;
+  return *engines;
 }
 
 Status OpenOrCreate(const OpenOptions& options, int* fd) {
@@ -51,14 +51,14 @@ Status OpenOrCreate(const OpenOptions& options, int* fd) {
 }
 
 /** Nobody in this process uses the file any more. The entry's mutex is held. */
-void Forget(Registry* registry, const std::shared_ptr<Entry>& entry, const Engine* engine) {
+void Forget(Registry* engines, const std::shared_ptr<Entry>& entry, const Engine* engine) {
   entry->engine.reset();
-  const std::lock_guard<std::mutex> guard(registry->mutex);
-  const auto key = registry->keys.find(engine);
+  const std::lock_guard<std::mutex> guard(engines->mutex);
+  const auto key = engines->keys.find(engine);
   // Whoever waits for the entry's mutex holds the entry, and keeps it in the map.
   constexpr long kMapAndCaller = 2;
-  if (entry.use_count() == kMapAndCaller) registry->entries.erase(key->second);
-  registry->keys.erase(key);
+  if (entry.use_count() == kMapAndCaller) engines->entries.erase(key->second);
+  engines->keys.erase(key);
 }
 
 }  // namespace
@@ -74,11 +74,11 @@ Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine
     return stated;
   }
   const Key key{info.device, info.inode, options.read_only};
-  Registry& registry = TheRegistry();
+  Registry& engines = TheRegistry();
   std::shared_ptr<Entry> entry;
   {
-    const std::lock_guard<std::mutex> guard(registry.mutex);
-    auto& place = registry.entries[key];
+    const std::lock_guard<std::mutex> guard(engines.mutex);
+    auto& place = engines.entries[key];
     if (!place) place = std::make_shared<Entry>();
     entry = place;
   }
@@ -106,8 +106,8 @@ Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine
   entry->engine = shared;
   entry->users = 1;
   {
-    const std::lock_guard<std::mutex> guard(registry.mutex);
-    registry.keys[shared.get()] = key;
+    const std::lock_guard<std::mutex> guard(engines.mutex);
+    engines.keys[shared.get()] = key;
   }
   *engine = std::move(shared);
   return Code::kOk;
@@ -117,32 +117,32 @@ void AbandonEngine(std::shared_ptr<Engine>* engine) {
   // Letting go may wait (for somebody who opens the same file just now, for a FUSE server at the last close): a thread
   // of its own does it.
   std::thread([abandoned = std::move(*engine)]() mutable {
-    Registry& registry = TheRegistry();
+    Registry& engines = TheRegistry();
     std::shared_ptr<Entry> entry;
     {
-      const std::lock_guard<std::mutex> guard(registry.mutex);
-      entry = registry.entries[registry.keys[abandoned.get()]];
+      const std::lock_guard<std::mutex> guard(engines.mutex);
+      entry = engines.entries[engines.keys[abandoned.get()]];
     }
     const std::lock_guard<std::mutex> closing(entry->mutex);
-    if (--entry->users == 0) Forget(&registry, entry, abandoned.get());
+    if (--entry->users == 0) Forget(&engines, entry, abandoned.get());
     abandoned.reset();
   }).detach();
   engine->reset();
 }
 
 Status ReleaseEngine(std::shared_ptr<Engine>* engine) {
-  Registry& registry = TheRegistry();
+  Registry& engines = TheRegistry();
   std::shared_ptr<Entry> entry;
   {
-    const std::lock_guard<std::mutex> guard(registry.mutex);
-    entry = registry.entries[registry.keys[engine->get()]];
+    const std::lock_guard<std::mutex> guard(engines.mutex);
+    entry = engines.entries[engines.keys[engine->get()]];
   }
   const std::lock_guard<std::mutex> closing(entry->mutex);
   const Engine* const closed = engine->get();
   Status status;
   if (--entry->users == 0) {
     status = (*engine)->Close();
-    Forget(&registry, entry, closed);
+    Forget(&engines, entry, closed);
   }
   engine->reset();
   return status;

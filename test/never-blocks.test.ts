@@ -30,7 +30,7 @@ interface Stage {
 
 function sceneOn({ directory }: SlowDisk, stores: string[], probe: Scene['probe']): Scene {
   const on = (name: string): string => join(directory, name);
-  return { files: stores.map(on), unopened: [], map: on('map'), elsewhere, probe };
+  return { files: stores.map(on), unopened: [on('unopened')], map: on('map'), elsewhere, probe };
 }
 
 /** The child has everything open, the disk is paused, and calls that need it are on their way. */

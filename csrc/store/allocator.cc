@@ -35,10 +35,11 @@ Status DamagedLink(const Context& context, const Word& word) {
   return Status::Corrupt("a link between runs is damaged", context.OffsetOf(&word));
 }
 
-void PushFree(const Context& context, Transaction* transaction, uint64_t unit, uint32_t size_class) {
+Status PushFree(const Context& context, Transaction* transaction, uint64_t unit, uint32_t size_class) {
   TableEntry& entry = context.entry(unit);
   Word& head = context.allocator().free_heads[size_class];
   const uint64_t first = transaction->Get(head);
+  if (first != 0 && !context.ContainsRun(first, size_class)) return DamagedLink(context, head);
   transaction->Set(entry.identity, format::IdentityOf(RunKind::kFree, size_class, 0, 0, 0, unit));
   transaction->Set(entry.incarnation, 0);
   transaction->Set(entry.sequence, 0);
@@ -46,6 +47,7 @@ void PushFree(const Context& context, Transaction* transaction, uint64_t unit, u
   transaction->Set(entry.previous, 0);
   if (first != 0) transaction->Set(context.entry(first).previous, unit);
   transaction->Set(head, unit);
+  return Code::kOk;
 }
 
 Status Unlink(const Context& context, Transaction* transaction, uint64_t unit, uint32_t size_class) {
@@ -98,8 +100,7 @@ Status Release(const Context& context, Transaction* transaction, uint64_t unit, 
     unit = joined;
     size_class++;
   }
-  PushFree(context, transaction, unit, size_class);
-  return Code::kOk;
+  return PushFree(context, transaction, unit, size_class);
 }
 
 /**
@@ -204,7 +205,7 @@ Status TakeRun(const Context& context, uint32_t size_class, const RunRequest& re
   FAULTLESS_TRY(Unlink(context, &transaction, taken, found));
   while (found > size_class) {
     found--;
-    PushFree(context, &transaction, taken + UnitsOf(found), found);
+    FAULTLESS_TRY(PushFree(context, &transaction, taken + UnitsOf(found), found));
   }
   TableEntry& entry = context.entry(taken);
   const uint64_t incarnation = allocator.next_incarnation.load(std::memory_order_relaxed);

@@ -102,10 +102,15 @@ uint64_t GarbageBytes(const Context& context, uint32_t shard_index) {
   return all > other ? all - other : 0;
 }
 
+bool HasCleared(const Context& context, uint32_t shard_index) {
+  const ShardControl& shard = context.shard(shard_index);
+  return shard.head.load(kRelaxed) != 0 && IsBeforeClear(shard);
+}
+
 bool NeedsCleaning(const Context& context, uint32_t shard_index) {
   const ShardControl& shard = context.shard(shard_index);
+  if (HasCleared(context, shard_index)) return true;
   if (shard.tail_unit.load(kRelaxed) == shard.head_unit.load(kRelaxed)) return false;
-  if (shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed)) return true;
   const uint64_t live = shard.live_bytes.load(kRelaxed);
   return GarbageBytes(context, shard_index) > live / 8 * 5 + format::kUnitBytes / 4;
 }
@@ -117,7 +122,9 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
   while (budget.scanned_records > 0 && budget.moved_records > 0 && budget.moved_bytes > 0) {
     budget.scanned_records--;
     const uint64_t unit = shard.tail_unit.load(kRelaxed);
-    if (unit == 0 || unit == shard.head_unit.load(kRelaxed)) return Code::kOk;
+    if (unit == 0) return Code::kOk;
+    // Of the head extent only what a clear has killed is visited.
+    if (unit == shard.head_unit.load(kRelaxed) && !IsBeforeClear(shard)) return Code::kOk;
     format::EntryView extent;
     if (!ReadRun(context, unit, format::RunKind::kQueue, &extent)) {
       return Status::Corrupt("the tail extent is none", context.OffsetOf(&shard.tail_unit));

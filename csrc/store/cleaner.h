@@ -18,6 +18,9 @@ struct CleaningBudget {
 /** What one write pays. */
 constexpr CleaningBudget kCleaningPerWrite{64, 8, 64 * 1024};
 
+/** Whether there are records at the tail that a clear has killed: their value runs count as garbage nowhere. */
+bool HasCleared(const Context& context, uint32_t shard_index);
+
 /** Whether the queue holds more dead bytes than it may. */
 bool NeedsCleaning(const Context& context, uint32_t shard_index);
 

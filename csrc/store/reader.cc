@@ -276,11 +276,13 @@ Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<V
     results[i] = status.code();
     return Code::kOk;
   };
-  for (int round = 0; round < kViewRounds; round++) {
-    for (size_t i = 0; i < keys.size(); i++) {
+  bool overtaken = false;  // writers keep overtaking a read, or its versions cannot be read: hold them up
+  for (int round = 0; round < kViewRounds && !overtaken; round++) {
+    for (size_t i = 0; i < keys.size() && !overtaken; i++) {
       Read& read = reads[i];
       for (int attempt = 0; !read.done; attempt++) {
-        if (attempt == kLockFreeAttempts) return Code::kWouldBlock;
+        overtaken = attempt == kLockFreeAttempts;
+        if (overtaken) break;
         Overlay overlay;
         const Overlay* through = nullptr;
         if (!read.versions.Begin()) {
@@ -298,6 +300,7 @@ Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<V
         read.done = true;
       }
     }
+    if (overtaken) break;
     // Where every version still is what it was when its key was read, all of it was true when this pass began.
     bool moved = false;
     for (Read& read : reads) {

@@ -79,6 +79,7 @@ Status RequireRealPages(const Context& context) {
 /** Whether cleaning this shard is worth it. Deletes must get through, whatever has to be moved for that. */
 bool IsWorthCleaning(const Context& context, uint32_t shard_index, Purpose purpose) {
   const ShardControl& shard = context.shard(shard_index);
+  if (HasCleared(context, shard_index)) return true;
   const uint64_t tail_unit = shard.tail_unit.load(kRelaxed);
   format::EntryView tail;
   if (tail_unit == shard.head_unit.load(kRelaxed) || !ReadRun(context, tail_unit, format::RunKind::kQueue, &tail))

@@ -270,7 +270,7 @@ TEST(StoreRecovery, PowerCutsLoseNothingThatWasFlushed) {
   if (!UseDisk()) return harness::Skip("no directory on a disk");
   const char* const given = ::getenv("FAULTLESS_TEST_SEED");
   const uint64_t first = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}() % 1'000'000'000;
-  const uint64_t seeds = given != nullptr ? 1 : kSanitized ? 40 : 200;
+  const uint64_t seeds = given != nullptr ? 1 : kSanitized ? 25 : 200;
   printf("  seeds %llu to %llu (FAULTLESS_TEST_SEED=n runs one)\n", static_cast<unsigned long long>(first),
          static_cast<unsigned long long>(first + seeds - 1));
   for (uint64_t seed = first; seed < first + seeds; seed++) RunPowerCut(seed);

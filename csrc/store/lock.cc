@@ -88,7 +88,7 @@ void ReleaseWord(format::HalfWord* word) {
   if (held & format::kLockWaiters) os::WakeWord(word, 1);
 }
 
-ShardLock::ShardLock(const Context& context, uint32_t shard) : context_(context), shard_(context.shard(shard)) {
+ShardLock::ShardLock(const Context& context, uint32_t shard) : shard_(context.shard(shard)) {
   uint32_t dead_holder = 0;
   status_ = AcquireWord(context, &shard_.lock, &dead_holder);
   if (!status_.ok()) return;

@@ -32,7 +32,6 @@ class ShardLock {
   const Status& status() const { return status_; }
 
  private:
-  const Context& context_;
   format::ShardControl& shard_;
   Status status_;
 };

@@ -107,6 +107,27 @@ describe('the package, packed with a prebuilt binary and installed without a com
   test('require works', async () => {
     check((await node('-e', `const faultless = require('faultless');${report}`)).stdout);
   });
+  test('it works: a store and a mapped file', async () => {
+    const use = `
+      (async () => {
+        const { Store, MappedFile } = await loaded;
+        const store = await Store.open('installed.store');
+        await store.set('key', { list: [1, -0, 2n] });
+        const { list } = await store.get('key');
+        await store.close();
+        const file = await MappedFile.open('installed.store');
+        const magic = await file.read(0, 8);
+        await file.close();
+        console.log(JSON.stringify([list.length, Object.is(list[1], -0), typeof list[2], magic.toString()]));
+      })();`;
+    for (const args of [
+      ['--input-type=module', '-e', `const loaded = import('faultless');${use}`],
+      ['-e', `const loaded = require('faultless');${use}`],
+    ]) {
+      const { stdout } = await node(...args);
+      assert.deepEqual(JSON.parse(stdout), [3, true, 'bigint', 'FULTLESS']);
+    }
+  });
   test('its package.json can be had, and nothing inside of it', async () => {
     await node('-e', "if (require('faultless/package.json').name !== 'faultless') process.exit(1)");
     await assert.rejects(node('-e', "require('faultless/dist/addon.js')"), /ERR_PACKAGE_PATH_NOT_EXPORTED/);

@@ -35,13 +35,8 @@ async function perform(task: Task): Promise<unknown> {
   const round = toRound(work, task);
   if (task.what === 'fill') return fill(round);
   if (task.what === 'help') return work.helper?.(round, waitForGo);
-  const own = work.store !== undefined && work.store.filled !== 'once';
-  try {
-    if (work.store?.filled === 'each round') await fill(round);
-    return await work.run(round);
-  } finally {
-    if (own) await storeOf(task.system).destroy(task.place);
-  }
+  if (work.store?.filled === 'each round') await fill(round);
+  return work.run(round);
 }
 
 async function waitForGo(): Promise<void> {

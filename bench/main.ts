@@ -8,6 +8,8 @@ import { type Comparison, compare } from './report/comparison.js';
 import { formatComparison, formatSummary, heading } from './report/table.js';
 import { Runner } from './runner.js';
 
+const endSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(args: string[]): Promise<number> {
@@ -45,6 +47,10 @@ async function run(options: Options): Promise<number> {
   );
   const runner = await Runner.create(systems, rounds, scale, directory);
   const comparisons: Comparison[] = [];
+  // The stores are removed then, too, also those in RAM.
+  const stop = () => runner.stop();
+  for (const signal of endSignals) process.once(signal, stop);
+  process.stdout.on('error', stop); // as in `| head`
   try {
     for (const work of options.works) {
       const comparison = compare(await runner.run(work));

@@ -22,6 +22,8 @@ export interface RunningChild {
   /** Resolves once the process has ended. Rejects where its task failed. */
   readonly answer: Promise<unknown>;
   go(): void;
+  /** Ends it, and its helper with it. */
+  kill(): void;
 }
 
 export function startChild(task: Task): RunningChild {
@@ -47,5 +49,5 @@ export function startChild(task: Task): RunningChild {
     answer.then(() => reject(new Error('the process ended without being ready')), reject);
   });
   ready.catch(() => {});
-  return { ready, answer, go: () => void child.send('go') };
+  return { ready, answer, go: () => void child.send('go'), kill: () => void child.kill('SIGKILL') };
 }

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { loadavg } from 'node:os';
 import path from 'node:path';
 import type { Task } from './messages.js';
-import { startChild, TaskError } from './processes.js';
+import { type RunningChild, startChild, TaskError } from './processes.js';
 import { storeOf } from './systems/index.js';
 import type { Place, SystemName } from './systems/system.js';
 import type { Measurement, Scale, StoreNeeds, Work } from './works/work.js';
@@ -36,6 +36,8 @@ export class Runner {
   /** Stores that were filled for all rounds. */
   readonly #filled = new Map<string, { system: SystemName; place: Place }>();
   #places = 0;
+  #child: RunningChild | undefined;
+  #stopped = false;
 
   private constructor(systems: readonly SystemName[], rounds: number, scale: Scale, directory: string) {
     this.#systems = systems;
@@ -54,7 +56,7 @@ export class Runner {
     return new Runner(systems, rounds, scale, await mkdtemp(path.join(directory, 'faultless-bench-')));
   }
 
-  /** Never rejects for what a system did: that is in the outcome. */
+  /** Never rejects for what a system did: that is in the outcome. Rejects after stop(). */
   async run(work: Work): Promise<WorkResult> {
     const systems = this.#systems.filter((system) => system === 'faultless' || system in work.goals);
     const outcomes: Outcome[] = systems.map((system) => ({ system, measurements: [] }));
@@ -67,6 +69,7 @@ export class Runner {
         try {
           outcome.measurements.push(await this.#round(work, outcome.system, round));
         } catch (error) {
+          if (this.#stopped) throw new Error('stopped', { cause: error });
           outcome.error = (error as Error).message;
           outcome.refused = error instanceof TaskError && error.refused;
         }
@@ -75,19 +78,30 @@ export class Runner {
     return { work, outcomes, load: loadavg()[0] as number };
   }
 
+  /** Ends what is under way. */
+  stop(): void {
+    this.#stopped = true;
+    this.#child?.kill();
+  }
+
   async close(): Promise<void> {
     // Stores in RAM lie elsewhere.
-    for (const { system, place } of this.#filled.values()) await storeOf(system).destroy(place);
+    for (const { system, place } of this.#filled.values()) await destroy(system, place);
     await rm(this.#directory, { recursive: true, force: true });
   }
 
   async #round(work: Work, system: SystemName, round: number): Promise<Measurement> {
-    const place =
-      work.store?.filled === 'once'
-        ? await this.#fill(work, system, work.store)
-        : this.#newPlace(system, work.store?.medium ?? 'disk');
-    const answer = await startChild(this.#task('run', work, system, place, 1 + round)).answer;
-    return answer as Measurement;
+    const { store } = work;
+    if (store?.filled === 'once') {
+      const place = await this.#fill(work, system, store);
+      return (await this.#perform('run', work, system, place, 1 + round)) as Measurement;
+    }
+    const place = this.#newPlace(system, store?.medium ?? 'disk');
+    try {
+      return (await this.#perform('run', work, system, place, 1 + round)) as Measurement;
+    } finally {
+      if (store !== undefined) await destroy(system, place);
+    }
   }
 
   async #fill(work: Work, system: SystemName, { medium, values }: StoreNeeds): Promise<Place> {
@@ -95,17 +109,35 @@ export class Runner {
     const found = this.#filled.get(name);
     if (found !== undefined) return found.place;
     const place = this.#newPlace(system, medium);
-    await startChild(this.#task('fill', work, system, place, 0)).answer;
+    try {
+      await this.#perform('fill', work, system, place, 0);
+    } catch (error) {
+      await destroy(system, place);
+      throw error;
+    }
     this.#filled.set(name, { system, place });
     return place;
+  }
+
+  async #perform(what: Task['what'], work: Work, system: SystemName, place: Place, seed: number): Promise<unknown> {
+    if (this.#stopped) throw new Error('stopped');
+    this.#child = startChild({ what, work: work.name, system, scale: this.#scale, seed, place });
+    try {
+      return await this.#child.answer;
+    } finally {
+      this.#child = undefined;
+    }
   }
 
   #newPlace(system: SystemName, medium: Place['medium']): Place {
     const name = `faultless-bench-${this.#run}-${this.#places++}-${system}`;
     return { medium, directory: this.#directory, name };
   }
+}
 
-  #task(what: Task['what'], work: Work, system: SystemName, place: Place, seed: number): Task {
-    return { what, work: work.name, system, scale: this.#scale, seed, place };
-  }
+/** Whatever is left of a store: after a failure that may be nothing. */
+async function destroy(system: SystemName, place: Place): Promise<void> {
+  await storeOf(system)
+    .destroy(place)
+    .catch(() => {});
 }

@@ -1,19 +1,23 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import { runProgram } from './repository/commands.js';
 import { listFiles, root } from './repository/files.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'faultless-bench-test-'));
 const keys = 1_000;
 
-/** A run with little to do, of faultless alone: no peers are installed for it, and no figure counts. */
+/** Little to do, by faultless alone: no peers are installed for it, and no figure counts. */
+const small = ['--systems', 'faultless', '--keys', String(keys), '--effort', '0.005', '--rounds', '2'];
+const places = ['--directory', directory, '--results', join(directory, 'results')];
+const program = join(root, 'build/bench/main.js');
+
 async function bench(...args: string[]): Promise<string> {
-  const small = ['--systems', 'faultless', '--keys', String(keys), '--effort', '0.005', '--rounds', '2'];
-  const places = ['--directory', directory, '--results', join(directory, 'results')];
-  const program = join(root, 'build/bench/main.js');
   return (await runProgram(process.execPath, [program, ...small, ...places, ...args], { cwd: root })).stdout;
 }
 
@@ -59,6 +63,21 @@ describe('bench', { timeout: 300_000 }, () => {
     assert.deepEqual(readdirSync(directory), ['results']);
     assert.deepEqual(
       readdirSync('/dev/shm').filter((name) => name.includes('faultless-bench-')),
+      [],
+    );
+  });
+
+  test('leaves nothing behind when it is ended', async () => {
+    const bench = spawn(process.execPath, [program, ...small, ...places, '--only', 'set-sync-ram', '--rounds', '1000']);
+    const ended = once(bench, 'exit');
+    const inRam = () => readdirSync('/dev/shm').some((name) => name.includes('faultless-bench-'));
+    while (!inRam() && bench.exitCode === null) await setTimeout(10);
+    assert.ok(inRam());
+    bench.kill('SIGTERM');
+    assert.deepEqual(await ended, [1, null]);
+    assert.ok(!inRam());
+    assert.deepEqual(
+      readdirSync(directory).filter((name) => name !== 'results'),
       [],
     );
   });

@@ -23,6 +23,7 @@ import {
   toOpenOptions,
   type WriteOptions,
 } from './store-options.js';
+import { TurnBudget } from './turn-budget.js';
 
 /** What Store.stats() tells: all of it is in memory. */
 export interface StoreStats {
@@ -55,6 +56,8 @@ export interface StoreStats {
 /** Layout of the scratch buffer: csrc/binding/store_sync.cc. */
 const scratchValue = 64 * 1024;
 const scratch = Buffer.allocUnsafeSlow(2 * scratchValue);
+/** Reads that a turn of the event loop answers at once: some tens of microseconds. */
+const readsPerTurn = 32;
 const isAbsent = -1;
 const isCold = -2;
 
@@ -77,6 +80,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   readonly #handle: StoreHandle;
   readonly #codec: ValueCodec;
   readonly #scheduler: Scheduler;
+  readonly #turnBudget = new TurnBudget(readsPerTurn);
   readonly #source: Source;
   readonly #location: string;
   readonly #readOnly: boolean;
@@ -163,6 +167,14 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
 
   /** The value; undefined where the key is absent. */
   get(key: Key, options?: ReadOptions): Promise<V | undefined> {
+    if (options === undefined && this.#turnBudget.take()) {
+      try {
+        const value = this.#getNow(key);
+        if (value !== COLD) return Promise.resolve(value);
+      } catch (thrown) {
+        return Promise.reject(thrown);
+      }
+    }
     return this.#submit(Kind.get, key, undefined, checkReadOptions, options);
   }
 
@@ -302,10 +314,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   tryGet(key: Key): V | undefined | Cold {
     const pending = this.#pendingWrite(key);
     if (pending === 'unknown') return COLD;
-    if (pending === 'none') {
-      const answer = callNative(() => addon.storeTryGet(this.#handle, scratch, writeKey(key, scratch, 0)));
-      return answer === isCold ? COLD : this.#decodeAnswer(answer);
-    }
+    if (pending === 'none') return this.#readNow(key);
     if (pending.kind !== Kind.set) return undefined;
     const [bytes, start, end] = pending.request.valueOf(pending);
     return decodeValue(this.#codec, bytes, start, end, false) as V;
@@ -457,6 +466,16 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     this.#checkOpen();
     checkKey(key);
     return this.#scheduler.pendingWrite(key);
+  }
+
+  /** COLD also where a write of the key is under way. */
+  #getNow(key: Key): V | undefined | Cold {
+    return this.#pendingWrite(key) === 'none' ? this.#readNow(key) : COLD;
+  }
+
+  #readNow(key: Key): V | undefined | Cold {
+    const answer = callNative(() => addon.storeTryGet(this.#handle, scratch, writeKey(key, scratch, 0)));
+    return answer === isCold ? COLD : this.#decodeAnswer(answer);
   }
 
   #decodeAnswer(answer: number | Buffer): V | undefined {

@@ -18,6 +18,7 @@ Verdict Judge(const Superblock& block) {
     return Verdict::kUnknown;
   const bool sound = std::has_single_bit(block.shard_count) && block.shard_count >= 16 && block.shard_count <= 256 &&
                      block.slots_per_shard == kVersionSlots / block.shard_count && block.max_bytes >= kUnitBytes * 16 &&
+                     block.max_bytes > HeadUnits(block.shard_count) * kUnitBytes &&  // all of it is mapped
                      block.max_bytes <= uint64_t{1} << 46 && block.max_bytes % kUnitBytes == 0 &&
                      std::memchr(block.codec, 0, sizeof block.codec) != nullptr &&
                      (block.state == static_cast<uint32_t>(FileState::kClean) ||

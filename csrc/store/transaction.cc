@@ -1,5 +1,6 @@
 #include "store/transaction.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "store/lock.h"
@@ -28,22 +29,65 @@ void EndVersion(const Context& context, HalfWord* version) {
   version->store(even, std::memory_order_release);
 }
 
-/** The range of words that an op may write: behind the superblocks, below the published end. */
-bool IsPlace(const Context& context, uint64_t place, uint64_t words) {
+/** One op of an intent, copied: the list lies in the file, and what it changes may be itself. */
+struct Change {
+  uint64_t offset;
+  uint64_t words;
+  uint64_t value;
+};
+
+struct ChangeList {
+  Change changes[format::kIntentOps];
+  uint64_t count = 0;
+};
+
+/** False where a fill lacks its length. */
+bool CopyChanges(const Intent& intent, uint64_t count, ChangeList* list) {
+  for (uint64_t i = 0; i < count; i++) {
+    const uint64_t place = intent.ops[i].place.load(std::memory_order_acquire);
+    Change change{place & ~kFillBit, 1, intent.ops[i].value.load(std::memory_order_acquire)};
+    if ((place & kFillBit) != 0) {
+      if (++i == count) return false;
+      change.words = intent.ops[i].place.load(std::memory_order_acquire) >> 3;
+    }
+    list->changes[list->count++] = change;
+  }
+  return true;
+}
+
+/**
+ * Whether an intent may change this word of the control region. Not versions, locks, intents, openers, or the published
+ * end: they are changed otherwise, and with them a damaged intent would do more harm than its own. `shard` nullptr: the
+ * allocator's.
+ */
+bool IsControlPlace(const Context& context, uint64_t offset, const format::ShardControl* shard) {
+  if (offset < format::kAllocatorOffset || offset >= format::VersionsOffset(context.shards())) return false;
+  if (offset >= format::kShardsOffset) {
+    const uint64_t within = (offset - format::kShardsOffset) % sizeof(format::ShardControl);
+    if (shard != nullptr && offset - within != context.OffsetOf(shard)) return false;
+    return within == offsetof(format::ShardControl, directory) ||
+           (within >= offsetof(format::ShardControl, head) && within < offsetof(format::ShardControl, intent));
+  }
+  if (offset >= format::kPendingOffset) return true;
+  return shard == nullptr && offset >= format::kAllocatorOffset + offsetof(format::AllocatorControl, free_units) &&
+         offset < format::kAllocatorOffset + offsetof(format::AllocatorControl, intent);
+}
+
+bool IsPlace(const Context& context, const Change& change, const format::ShardControl* shard) {
+  if (change.offset % 8 != 0) return false;
+  if (change.offset < context.head_units() * format::kUnitBytes) {
+    return change.words == 1 && IsControlPlace(context, change.offset, shard);
+  }
   const uint64_t end = context.PublishedUnits() * format::kUnitBytes;
-  return place >= format::kControlOffset && place % 8 == 0 && words <= end / 8 && place <= end - words * 8;
+  return change.words <= end / 8 && change.offset <= end - change.words * 8;
 }
 
 /** Whether a word of the list lies on a page that a fault has replaced: what was stored there is lost. */
-bool AnySubstituted(const Context& context, const Intent& intent, uint64_t count) {
+bool AnySubstituted(const Context& context, const ChangeList& list) {
   if (!context.storage->HasSubstitutes()) return false;
-  for (uint64_t i = 0; i < count; i++) {
-    const uint64_t place = intent.ops[i].place.load(std::memory_order_relaxed);
-    const bool fill = (place & kFillBit) != 0;
-    const uint64_t words = fill ? intent.ops[++i].place.load(std::memory_order_relaxed) >> 3 : 1;
-    if (context.storage->IsSubstituted(place & ~kFillBit, words * 8)) return true;
-  }
-  return false;
+  return std::any_of(list.changes, list.changes + list.count, [&](const Change& change) {
+    return context.storage->IsSubstituted(change.offset, change.words * 8);
+  });
 }
 
 }  // namespace
@@ -132,18 +176,11 @@ Status ApplyIntent(const Context& context, Intent* intent, format::ShardControl*
   const uint64_t count = intent->count.load(std::memory_order_acquire);
   const uint64_t flags = intent->flags.load(std::memory_order_relaxed);
   const uint32_t slot = static_cast<uint32_t>(flags >> 32);
-  if (count > format::kIntentOps || slot > context.slot_mask) {
+  ChangeList list;
+  if (count > format::kIntentOps || slot > context.slot_mask || !CopyChanges(*intent, count, &list) ||
+      !std::all_of(list.changes, list.changes + list.count,
+                   [&](const Change& change) { return IsPlace(context, change, shard); })) {
     return Status::Corrupt("an intent is damaged", context.OffsetOf(intent));
-  }
-  for (uint64_t i = 0; i < count; i++) {
-    const uint64_t place = intent->ops[i].place.load(std::memory_order_relaxed);
-    const bool fill = (place & kFillBit) != 0;
-    if (fill && i + 1 == count) return Status::Corrupt("an intent is damaged", context.OffsetOf(intent));
-    const uint64_t words = fill ? intent->ops[i + 1].place.load(std::memory_order_relaxed) >> 3 : 1;
-    if (!IsPlace(context, place & ~kFillBit, words)) {
-      return Status::Corrupt("an intent is damaged", context.OffsetOf(intent));
-    }
-    if (fill) i++;
   }
 
   if (shard != nullptr) {
@@ -157,18 +194,12 @@ Status ApplyIntent(const Context& context, Intent* intent, format::ShardControl*
       for (uint32_t i = 0; i <= context.slot_mask; i++) BeginVersion(&context.version(shard_index, i));
     }
   }
-  for (uint64_t i = 0; i < count; i++) {
-    const uint64_t place = intent->ops[i].place.load(std::memory_order_relaxed);
-    const uint64_t value = intent->ops[i].value.load(std::memory_order_relaxed);
-    if ((place & kFillBit) == 0) {
-      context.WordAt(place).store(value, std::memory_order_release);
-      continue;
-    }
-    const uint64_t words = intent->ops[++i].place.load(std::memory_order_relaxed) >> 3;
-    Word* const first = &context.WordAt(place & ~kFillBit);
-    for (uint64_t j = 0; j < words; j++) first[j].store(value, std::memory_order_release);
+  for (uint64_t i = 0; i < list.count; i++) {
+    Word* const first = &context.WordAt(list.changes[i].offset);
+    for (uint64_t j = 0; j < list.changes[i].words; j++)
+      first[j].store(list.changes[i].value, std::memory_order_release);
   }
-  if (context.storage->SubstituteChanges() != changes_before || AnySubstituted(context, *intent, count)) {
+  if (context.storage->SubstituteChanges() != changes_before || AnySubstituted(context, list)) {
     // What was stored to a substitute page is lost with it. The versions stay odd: nobody believes these words before
     // the intent has been applied to the real page.
     return Status::Io("a page of the file could not be written", context.OffsetOf(intent));

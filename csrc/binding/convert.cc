@@ -6,6 +6,14 @@ namespace faultless::binding {
 
 namespace {
 
+/** What a handle is to JavaScript: an external, which a call gets at without looking up a property as a wrapped object
+ * needs. */
+struct HandleBox {
+  napi_type_tag tag;
+  void* object;
+  napi_finalize finalize;
+};
+
 constexpr double kMaxSafeInteger = 9007199254740991.0;
 
 bool ThrowKind(napi_env env, const char* expected) {
@@ -109,10 +117,16 @@ bool ToDoubles(napi_env env, napi_value value, const double** data, size_t* coun
 }
 
 bool ToHandlePointer(napi_env env, napi_value value, const napi_type_tag& tag, void** result) {
-  bool matches = false;
-  if (napi_check_object_type_tag(env, value, &tag, &matches) == napi_ok && matches &&
-      napi_unwrap(env, value, result) == napi_ok) {
-    return true;
+  napi_valuetype type = napi_undefined;
+  void* data = nullptr;
+  // Externals never leave ts/, so each is a box of ours.
+  if (napi_typeof(env, value, &type) == napi_ok && type == napi_external &&
+      napi_get_value_external(env, value, &data) == napi_ok) {
+    const auto* box = static_cast<const HandleBox*>(data);
+    if (box->tag.lower == tag.lower && box->tag.upper == tag.upper) {
+      *result = box->object;
+      return true;
+    }
   }
   return ThrowKind(env, "faultless: handle of another kind");
 }
@@ -142,12 +156,16 @@ void SetProperty(napi_env env, napi_value object, const char* name, napi_value v
 }
 
 napi_value NewHandle(napi_env env, void* object, const napi_type_tag& tag, napi_finalize finalize) {
+  const auto release = [](napi_env released_env, void* data, void* /*hint*/) {
+    auto* box = static_cast<HandleBox*>(data);
+    box->finalize(released_env, box->object, nullptr);
+    delete box;
+  };
+  auto* box = new HandleBox{tag, object, finalize};
   napi_value handle = nullptr;
-  if (napi_create_object(env, &handle) != napi_ok || napi_type_tag_object(env, handle, &tag) != napi_ok ||
-      napi_wrap(env, handle, object, finalize, nullptr, nullptr) != napi_ok) {
-    return nullptr;
-  }
-  return handle;
+  if (napi_create_external(env, box, release, nullptr, &handle) == napi_ok) return handle;
+  delete box;
+  return nullptr;
 }
 
 napi_value StatusToJs(napi_env env, const Status& status, const char* path) {

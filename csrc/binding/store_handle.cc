@@ -260,13 +260,13 @@ Status StoreHandle::Close() {
   return engine_->Close();
 }
 
-Status RepeatWhileBlocked(const std::function<Status()>& attempt) {
+Status KeepRepeating(const std::function<Status()>& attempt) {
   const uint64_t deadline_ns = os::MonotonicNs() + kLockTimeoutNs;
   for (;;) {
+    Pause();
     const Status status = attempt();
     if (status.code() != Code::kWouldBlock) return status;
     if (os::MonotonicNs() >= deadline_ns) return kGivenUp;
-    Pause();
   }
 }
 

@@ -85,8 +85,14 @@ class StoreUse {
   StoreHandle* const handle_;
 };
 
-/** May wait, also in short sleeps: repeats `attempt` while it answers kWouldBlock, for kLockTimeoutMs; then kBusy. */
-Status RepeatWhileBlocked(const std::function<Status()>& attempt);
+/** May wait, in short sleeps: repeats `attempt` while it answers kWouldBlock, for kLockTimeoutMs; then kBusy. */
+Status KeepRepeating(const std::function<Status()>& attempt);
+/** The same, beginning at once. */
+template <typename Attempt>
+Status RepeatWhileBlocked(const Attempt& attempt) {
+  const Status status = attempt();
+  return status.code() == Code::kWouldBlock ? KeepRepeating(attempt) : status;
+}
 
 /**
  * For jobs: passes an answer on; where it is kWouldBlock, after a short pause, so that the job is queued anew without a

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "format/layout.h"
+#include "os/os.h"
 #include "store/storage.h"
 
 namespace faultless::store {
@@ -29,6 +30,44 @@ struct FlushRounds {
   uint64_t completed = 0;  // the youngest round that succeeded
 };
 
+/**
+ * A short memory of pages that the kernel has just called resident, so that a read asks it once for each page, and
+ * reads in a row need not ask again about the same ones. A proof is forgotten after an eighth of a millisecond: that is
+ * no longer "just". Thread safety: any thread; a lost entry costs a question.
+ */
+class ResidencyProofs {
+ public:
+  /** The moment as far as proofs care: 65 µs each. */
+  static uint64_t Tick() { return os::MonotonicNs() >> 16; }
+  bool Cover(uint64_t offset, uint64_t length, uint64_t tick) const {
+    const uint64_t first = offset >> kPageShift;
+    const uint64_t last = (offset + length - 1) >> kPageShift;
+    return last - first <= 1 && Has(first, tick) && Has(last, tick);
+  }
+  /** Always true. */
+  bool Note(uint64_t offset, uint64_t length, uint64_t tick) {
+    const uint64_t first = offset >> kPageShift;
+    const uint64_t last = (offset + length - 1) >> kPageShift;
+    for (uint64_t page = first; page <= last && page - first <= 1; page++) {
+      places_[page % kPlaces].store(page << kTickBits | (tick & kTickMask), std::memory_order_relaxed);
+    }
+    return true;
+  }
+
+ private:
+  static constexpr uint64_t kPageShift = 12;  // no system has smaller pages
+  static constexpr uint64_t kTickBits = 24;   // 18 minutes: only a proof of exactly that age could be mistaken
+  static constexpr uint64_t kTickMask = (uint64_t{1} << kTickBits) - 1;
+  static constexpr size_t kPlaces = 1024;
+
+  bool Has(uint64_t page, uint64_t tick) const {
+    const uint64_t place = places_[page % kPlaces].load(std::memory_order_relaxed);
+    return place >> kTickBits == page && ((tick - place) & kTickMask) <= 1;
+  }
+
+  std::atomic<uint64_t> places_[kPlaces] = {};
+};
+
 struct Context {
   Storage* storage = nullptr;
   std::byte* base = nullptr;
@@ -46,6 +85,7 @@ struct Context {
   std::atomic<bool> pin{false};
   std::unique_ptr<ShardHints[]> hints;
   FlushRounds flush_rounds;
+  mutable ResidencyProofs proofs;
 
   format::Word& WordAt(uint64_t offset) const { return *reinterpret_cast<format::Word*>(base + offset); }
   format::ControlHeader& header() const {
@@ -90,10 +130,14 @@ struct Context {
     return size_class <= format::kMaxClass && unit > head_units() && unit % (uint64_t{1} << size_class) == 0 &&
            unit < published && (uint64_t{1} << size_class) <= published - unit && !IsTableUnit(unit);
   }
-  /** Never waits. Whether the bytes are proven to be in memory: pinned, or seen there by the kernel just now. */
-  bool IsKnownResident(uint64_t offset, uint64_t length) const {
+  /**
+   * Never waits. Whether the bytes are proven to be in memory: pinned, or seen there by the kernel just now. `tick`:
+   * ResidencyProofs::Tick() of this read.
+   */
+  bool IsKnownResident(uint64_t offset, uint64_t length, uint64_t tick) const {
     if (offset + length <= pinned_units.load(std::memory_order_acquire) * format::kUnitBytes) return true;
-    return storage->IsResident(offset, length);
+    return proofs.Cover(offset, length, tick) ||
+           (storage->IsResident(offset, length) && proofs.Note(offset, length, tick));
   }
   /** Whether reads that never wait can answer at all. */
   bool FastPath() const {

@@ -99,8 +99,9 @@ template <typename Accept>
 Status Attempt(const Memory& memory, uint32_t shard_index, uint32_t tag, uint64_t fingerprint, ReadMode mode,
                Touched* touched, const Accept& accept) {
   const Context& context = memory.context;
+  const uint64_t tick = mode == ReadMode::kResidentOnly ? ResidencyProofs::Tick() : 0;
   const auto need = [&](uint64_t offset, uint64_t size) -> Status {
-    if (mode == ReadMode::kResidentOnly && !context.IsKnownResident(offset, size)) return Code::kCold;
+    if (mode == ReadMode::kResidentOnly && !context.IsKnownResident(offset, size, tick)) return Code::kCold;
     touched->Add(offset, size);
     return Code::kOk;
   };
@@ -325,8 +326,9 @@ Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<V
 void AdviseKey(const Context& context, Bytes key) {
   if (!CheckKey(key).ok() || !context.storage->residency_known()) return;
   const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
+  const uint64_t tick = ResidencyProofs::Tick();
   const auto need = [&](uint64_t offset, uint64_t size) -> Status {
-    if (context.IsKnownResident(offset, size)) return Code::kOk;
+    if (context.IsKnownResident(offset, size, tick)) return Code::kOk;
     context.storage->WillNeed(offset, size);
     return Code::kCold;
   };

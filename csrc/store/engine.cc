@@ -201,14 +201,14 @@ Status Engine::Begin(const OpenOptions& options) {
   const bool clean = context_.superblock.state == static_cast<uint32_t>(FileState::kClean);
   const bool ours = header.magic.load(std::memory_order_acquire) == format::kControlMagic;
   const bool poisoned = !others && header.flush_poisoned.load(std::memory_order_acquire) != 0;
-  const uint64_t published_bytes =
-      context_.allocator().published_units.load(std::memory_order_acquire) * format::kUnitBytes;
+  const uint64_t published_units = context_.allocator().published_units.load(std::memory_order_acquire);
   // Asked after the word was read: others may let the file grow at any time, and reserve before they publish.
   FAULTLESS_TRY(storage_->FileBytes(&file_bytes));
-  if (clean && ours && published_bytes > file_bytes) {
+  const bool published = published_units > context_.head_units() && published_units <= file_bytes / format::kUnitBytes;
+  if (clean && ours && !published) {
     return Status::Corrupt("the file is shorter than it was when it was closed", file_bytes);
   }
-  bool sound = ours && published_bytes <= file_bytes;
+  bool sound = ours && published;
   if (!clean) {
     sound = sound && !poisoned && MemorySurvived(context_.superblock) &&
             header.ready.load(std::memory_order_acquire) == static_cast<uint32_t>(format::ReadyState::kReady);
@@ -293,9 +293,11 @@ Status Engine::TakeOpenerSlot(bool settle) {
     }
     auto& opener = context_.opener(slot);
     const uint32_t before = opener.generation.load(std::memory_order_acquire);
-    uint32_t generation = (before + 1) & format::kLockGenerationMask;
-    if (generation == format::kLockGenerationMask)
-      generation = 1;  // with slot 1,023 and a waiter that would be all ones
+    uint32_t generation = before;
+    do {
+      generation = (generation + 1) & format::kLockGenerationMask;
+      if (generation == format::kLockGenerationMask) generation = 1;  // with slot 1,023 and a waiter: all ones
+    } while (IsLockWord(generation << format::kLockSlotBits | (slot + 1)));
     opener.process_id.store(os::ProcessId(), std::memory_order_release);
     opener.generation.store(generation, std::memory_order_release);
     context_.opener_slot = slot;
@@ -312,6 +314,16 @@ Status Engine::TakeOpenerSlot(bool settle) {
     found = true;
   }
   return found ? Status() : Status(Code::kBusy, "512 processes have the store open");
+}
+
+bool Engine::IsLockWord(uint32_t word) const {
+  const auto names = [word](const format::HalfWord& lock) {
+    return (lock.load(std::memory_order_acquire) & ~format::kLockWaiters) == word;
+  };
+  for (uint32_t i = 0; i < context_.shards(); i++) {
+    if (names(context_.shard(i).lock)) return true;
+  }
+  return names(context_.allocator().lock) || names(context_.allocator().flush_lock);
 }
 
 Status Engine::SettleDead(uint32_t slot) {

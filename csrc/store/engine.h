@@ -40,6 +40,9 @@ class Engine {
   /** `settle`: give back what the slot's dead users left; not before a recovery, which forgets it all. */
   Status TakeOpenerSlot(bool settle);
   Status SettleDead(uint32_t slot);
+  /** Whether a lock of the file is held by this word: an earlier user of its slot left it behind, who had our
+   * generation. */
+  bool IsLockWord(uint32_t word) const;
   /** Takes the superblock as it is now; kFormat where it is another store's. */
   Status RereadSuperblock();
   /** kIo where a page of the control region is a substitute. */

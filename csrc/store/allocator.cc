@@ -150,12 +150,9 @@ Status Grow(const Context& context, uint32_t size_class) {
   return FinishGrowth(context);
 }
 
-bool IsReleasable(const Context& context, uint64_t unit, uint64_t incarnation, EntryView* view) {
-  if (!context.ContainsRun(unit, 0)) return false;
-  const TableEntry& entry = context.entry(unit);
-  return format::ReadEntry(entry, unit, view) && view->kind != RunKind::kFree &&
-         (incarnation == kAnyIncarnation || incarnation == view->incarnation) &&
-         context.ContainsRun(unit, view->size_class);
+bool IsUsed(const Context& context, uint64_t unit, const RunUse& use, EntryView* view) {
+  return ReadRun(context, unit, use.kind, view) && (use.shard == kAnyShard || use.shard == view->shard) &&
+         (use.incarnation == kAnyIncarnation || use.incarnation == view->incarnation);
 }
 
 bool IsInLimbo(const Context& context, uint64_t unit) {
@@ -225,12 +222,12 @@ Status TakeRun(const Context& context, uint32_t size_class, const RunRequest& re
   return Code::kOk;
 }
 
-Status FreeRun(const Context& context, uint64_t unit, uint64_t incarnation, const Word* anchor) {
+Status FreeRun(const Context& context, uint64_t unit, const RunUse& use, const Word* anchor) {
   const AllocatorLock lock(context);
   FAULTLESS_TRY(lock.status());
   Transaction transaction = AllocatorTransaction(context);
   EntryView view;
-  if (IsReleasable(context, unit, incarnation, &view) && !IsInLimbo(context, unit)) {
+  if (IsUsed(context, unit, use, &view) && !IsInLimbo(context, unit)) {
     FAULTLESS_TRY(Release(context, &transaction, unit, view.size_class));
   } else if (anchor == nullptr) {
     return Code::kOk;
@@ -239,26 +236,26 @@ Status FreeRun(const Context& context, uint64_t unit, uint64_t incarnation, cons
   return transaction.Commit();
 }
 
-Status FreeFirstOfChain(const Context& context, const Word* head) {
+Status FreeFirstOfChain(const Context& context, const Word* head, const RunUse& use) {
   const AllocatorLock lock(context);
   FAULTLESS_TRY(lock.status());
   const uint64_t unit = head->load(std::memory_order_relaxed);
   if (unit == 0) return Code::kOk;
   EntryView view;
-  if (!IsReleasable(context, unit, kAnyIncarnation, &view)) return DamagedLink(context, *head);
+  if (!IsUsed(context, unit, use, &view)) return DamagedLink(context, *head);
   Transaction transaction = AllocatorTransaction(context);
   transaction.Set(*head, view.next);
   FAULTLESS_TRY(Release(context, &transaction, unit, view.size_class));
   return transaction.Commit();
 }
 
-Status RetireRun(const Context& context, uint64_t unit, uint64_t incarnation, const Word* anchor) {
+Status RetireRun(const Context& context, uint64_t unit, const RunUse& use, const Word* anchor) {
   const AllocatorLock lock(context);
   FAULTLESS_TRY(lock.status());
   auto& allocator = context.allocator();
   Transaction transaction = AllocatorTransaction(context);
   EntryView view;
-  if (IsReleasable(context, unit, incarnation, &view) && !IsInLimbo(context, unit)) {
+  if (IsUsed(context, unit, use, &view) && !IsInLimbo(context, unit)) {
     transaction.Set(context.entry(unit).previous, unit);
     transaction.Set(context.entry(unit).next, transaction.Get(allocator.limbo_open));
     transaction.Set(allocator.limbo_open, unit);
@@ -289,7 +286,8 @@ Status FreeClosedLimbo(const Context& context) {
     const uint64_t unit = allocator.limbo_closing.load(std::memory_order_relaxed);
     if (unit == 0) return Code::kOk;
     EntryView view;
-    if (!IsReleasable(context, unit, kAnyIncarnation, &view)) return DamagedLink(context, allocator.limbo_closing);
+    const bool retired = ReadRun(context, unit, RunKind::kQueue, &view) || ReadRun(context, unit, RunKind::kValue, &view);
+    if (!retired || !IsInLimbo(context, unit)) return DamagedLink(context, allocator.limbo_closing);
     Transaction transaction = AllocatorTransaction(context);
     transaction.Set(allocator.limbo_closing, view.next);
     transaction.Add(allocator.limbo_units, -static_cast<int64_t>(UnitsOf(view.size_class)));

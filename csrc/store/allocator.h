@@ -34,16 +34,24 @@ struct RunRequest {
 Status TakeRun(const Context& context, uint32_t size_class, const RunRequest& request, Purpose purpose, uint64_t* unit);
 
 constexpr uint64_t kAnyIncarnation = 0;
+constexpr uint32_t kAnyShard = ~0u;
+
+/** What a run must be to be released: a damaged link or anchor releases nothing that is used otherwise. */
+struct RunUse {
+  format::RunKind kind;
+  uint32_t shard = kAnyShard;
+  uint64_t incarnation = kAnyIncarnation;
+};
 
 /**
  * Frees the run at once; `anchor` (may be nullptr) becomes 0 in the same transaction. Where the unit is no run of that
- * incarnation any more, or waits in limbo already, only the anchor changes: releasing twice is releasing once.
+ * use any more, or waits in limbo already, only the anchor changes: releasing twice is releasing once.
  */
-Status FreeRun(const Context& context, uint64_t unit, uint64_t incarnation, const format::Word* anchor);
-/** Frees the first run of a chain linked by TableEntry::next; the head moves on to the next. */
-Status FreeFirstOfChain(const Context& context, const format::Word* head);
+Status FreeRun(const Context& context, uint64_t unit, const RunUse& use, const format::Word* anchor);
+/** Frees the first run of a chain linked by TableEntry::next; the head moves on to the next. kCorrupt: it is of another use. */
+Status FreeFirstOfChain(const Context& context, const format::Word* head, const RunUse& use);
 /** Puts the run into limbo until the next flush; likewise. */
-Status RetireRun(const Context& context, uint64_t unit, uint64_t incarnation, const format::Word* anchor);
+Status RetireRun(const Context& context, uint64_t unit, const RunUse& use, const format::Word* anchor);
 
 /** Flush begins: what is in limbo now may go when it has completed. Nothing moves while an earlier flush's runs are
  * still there. */

@@ -126,13 +126,15 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     // Of the head extent only what a clear has killed is visited.
     if (unit == shard.head_unit.load(kRelaxed) && !IsBeforeClear(shard)) return Code::kOk;
     format::EntryView extent;
-    if (!ReadRun(context, unit, format::RunKind::kQueue, &extent)) {
+    if (!ReadRun(context, unit, format::RunKind::kQueue, &extent) || extent.shard != shard_index ||
+        extent.sequence != shard.tail_sequence.load(kRelaxed)) {
       return Status::Corrupt("the tail extent is none", context.OffsetOf(&shard.tail_unit));
     }
     const uint64_t tail = shard.tail.load(kRelaxed);
     const uint64_t begin = unit * format::kUnitBytes;
     const uint64_t end = begin + RunBytes(extent.size_class);
-    if (tail < begin || tail > end) return Status::Corrupt("the tail is damaged", context.OffsetOf(&shard.tail));
+    if (tail % 8 != 0 || tail < begin || tail > end)
+      return Status::Corrupt("the tail is damaged", context.OffsetOf(&shard.tail));
     // A clear killed the whole extent, and nothing of it owns space elsewhere.
     bool leave =
         shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed) && shard.had_runs.load(kRelaxed) == 0;

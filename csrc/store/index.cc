@@ -103,7 +103,7 @@ bool PlaceUnseen(const Context& context, uint64_t segment, uint32_t tag, uint64_
 Status FreeSpareDirectory(const Context& context, ShardControl* shard) {
   const uint64_t unit = shard->spare_directory_unit.load(kRelaxed);
   if (unit == 0) return Code::kOk;
-  return FreeRun(context, unit, kAnyIncarnation, &shard->spare_directory_unit);
+  return FreeRun(context, unit, {format::RunKind::kDirectory}, &shard->spare_directory_unit);
 }
 
 /** Publishes a directory of twice the size. */
@@ -278,7 +278,7 @@ Status SplitSegment(const Context& context, uint32_t shard_index, uint32_t tag) 
 Status ReleaseDroppedIndex(const Context& context, uint32_t shard_index) {
   ShardControl& shard = context.shard(shard_index);
   if (shard.dropped_index_units.load(kRelaxed) == 0) return Code::kOk;
-  return FreeFirstOfChain(context, &shard.dropped_index_units);
+  return FreeFirstOfChain(context, &shard.dropped_index_units, {format::RunKind::kIndex, shard_index});
 }
 
 }  // namespace faultless::store

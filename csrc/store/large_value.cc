@@ -13,7 +13,7 @@ LargeValueWriter::~LargeValueWriter() {
   if (chain_ != kNoChain) {
     const format::Word& head = context_.pending(context_.opener_slot).chains[chain_];
     while (head.load(std::memory_order_relaxed) != 0) {
-      if (!FreeFirstOfChain(context_, &head).ok()) {
+      if (!FreeFirstOfChain(context_, &head, {format::RunKind::kValue}).ok()) {
         // The chain stays taken until a later write, or whoever settles this opener's death, frees it.
         context_.chains_abandoned.fetch_or(1u << chain_, std::memory_order_acq_rel);
         return;
@@ -90,7 +90,9 @@ void LargeValueWriter::TakeOver(Transaction* transaction) {
 
 Status FreePendingChains(const Context& context, uint32_t opener_slot) {
   for (const format::Word& head : context.pending(opener_slot).chains) {
-    while (head.load(std::memory_order_relaxed) != 0) FAULTLESS_TRY(FreeFirstOfChain(context, &head));
+    while (head.load(std::memory_order_relaxed) != 0) {
+      FAULTLESS_TRY(FreeFirstOfChain(context, &head, {format::RunKind::kValue}));
+    }
   }
   return Code::kOk;
 }

@@ -116,8 +116,10 @@ Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, 
   const uint64_t end = shard.head_end.load(kRelaxed);
   if (head != 0) {
     const uint64_t unit = shard.head_unit.load(kRelaxed);
-    if (head % 8 != 0 || end < head || !context.Contains(head, end - head) || !context.ContainsRun(unit, 0) ||
-        head < unit * format::kUnitBytes || end > unit * format::kUnitBytes + RunBytes(format::kMaxQueueClass)) {
+    EntryView current;
+    if (!ReadRun(context, unit, RunKind::kQueue, &current) || current.shard != shard_index ||
+        current.sequence != shard.head_sequence.load(kRelaxed) || head % 8 != 0 || head < unit * format::kUnitBytes ||
+        head > end || end != unit * format::kUnitBytes + RunBytes(current.size_class)) {
       return Status::Corrupt("the head of a queue is damaged", context.OffsetOf(&shard.head));
     }
     if (end - head >= bytes) return Code::kOk;
@@ -125,11 +127,12 @@ Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, 
   const uint64_t needed = bytes + kMarkBytes;
   uint64_t unit = shard.next_head_unit.load(kRelaxed);
   EntryView extent;
-  if (unit != 0 && !ReadRun(context, unit, RunKind::kQueue, &extent)) {
+  if (unit != 0 && (!ReadRun(context, unit, RunKind::kQueue, &extent) || extent.shard != shard_index ||
+                    extent.sequence != shard.head_sequence.load(kRelaxed) + 1)) {
     return Status::Corrupt("the next extent is none", context.OffsetOf(&shard.next_head_unit));
   }
   if (unit != 0 && RunBytes(extent.size_class) < needed) {
-    FAULTLESS_TRY(FreeRun(context, unit, kAnyIncarnation, &shard.next_head_unit));
+    FAULTLESS_TRY(FreeRun(context, unit, {RunKind::kQueue, shard_index}, &shard.next_head_unit));
     unit = 0;
   }
   if (unit == 0) {
@@ -229,8 +232,9 @@ Status LeaveTailExtent(const Context& context, uint32_t shard_index, bool* moved
   if (unit == shard.head_unit.load(kRelaxed)) return Code::kOk;
   EntryView extent;
   EntryView next;
-  if (!ReadRun(context, unit, RunKind::kQueue, &extent) || !ReadRun(context, extent.next, RunKind::kQueue, &next) ||
-      next.shard != shard_index || next.sequence != extent.sequence + 1) {
+  if (!ReadRun(context, unit, RunKind::kQueue, &extent) || extent.shard != shard_index ||
+      !ReadRun(context, extent.next, RunKind::kQueue, &next) || next.shard != shard_index ||
+      next.sequence != extent.sequence + 1) {
     return Status::Corrupt("the queue's extents do not follow each other", context.OffsetOf(&shard.tail_unit));
   }
   Transaction transaction(context, &shard.intent, &shard, shard_index);
@@ -249,10 +253,15 @@ Status ReleaseRetired(const Context& context, uint32_t shard_index) {
   ShardControl& shard = context.shard(shard_index);
   const uint64_t unit = shard.retired_unit.load(kRelaxed);
   if (unit == 0) return Code::kOk;
-  if (IsPromised(context, shard_index, unit * format::kUnitBytes)) {
-    return RetireRun(context, unit, kAnyIncarnation, &shard.retired_unit);
+  EntryView extent;
+  if (ReadRun(context, unit, RunKind::kQueue, &extent) && extent.shard == shard_index &&
+      extent.sequence >= shard.tail_sequence.load(kRelaxed)) {
+    return Status::Corrupt("an extent to be released is part of the queue", context.OffsetOf(&shard.retired_unit));
   }
-  return FreeRun(context, unit, kAnyIncarnation, &shard.retired_unit);
+  if (IsPromised(context, shard_index, unit * format::kUnitBytes)) {
+    return RetireRun(context, unit, {RunKind::kQueue, shard_index}, &shard.retired_unit);
+  }
+  return FreeRun(context, unit, {RunKind::kQueue, shard_index}, &shard.retired_unit);
 }
 
 bool IsPromised(const Context& context, uint32_t shard_index, uint64_t position) {
@@ -284,8 +293,8 @@ Status ReleaseRuns(const Context& context, std::span<const format::RunReference>
   for (const format::RunReference& run : runs) {
     EntryView view;
     if (!ReadRun(context, run.unit, RunKind::kValue, &view) || view.incarnation != run.incarnation) continue;
-    FAULTLESS_TRY(promised ? RetireRun(context, run.unit, run.incarnation, nullptr)
-                           : FreeRun(context, run.unit, run.incarnation, nullptr));
+    FAULTLESS_TRY(promised ? RetireRun(context, run.unit, {RunKind::kValue, kAnyShard, run.incarnation}, nullptr)
+                           : FreeRun(context, run.unit, {RunKind::kValue, kAnyShard, run.incarnation}, nullptr));
   }
   return Code::kOk;
 }

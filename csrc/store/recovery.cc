@@ -268,7 +268,7 @@ class Recovery {
     FAULTLESS_TRY(LinkQueue(shard_index, extents, plan));
     for (size_t i = 0; i < extents.size(); i++) {
       if (i >= plan.first && i < plan.last) continue;
-      FAULTLESS_TRY(FreeRun(context_, extents[i].unit, extents[i].incarnation, nullptr));
+      FAULTLESS_TRY(FreeRun(context_, extents[i].unit, {RunKind::kQueue, shard_index, extents[i].incarnation}, nullptr));
     }
     return Code::kOk;
   }
@@ -285,7 +285,7 @@ class Recovery {
     shard.entry_places.store(0, kRelaxed);
     shard.clear_sequence.store(0, kRelaxed);
     shard.clear_position.store(0, kRelaxed);
-    while (shard.index_units.load(kRelaxed) != 0) FAULTLESS_TRY(FreeFirstOfChain(context_, &shard.index_units));
+    while (shard.index_units.load(kRelaxed) != 0) FAULTLESS_TRY(FreeFirstOfChain(context_, &shard.index_units, {RunKind::kIndex, shard_index}));
     return Code::kOk;
   }
 
@@ -465,7 +465,7 @@ class Recovery {
       }
     }
     for (const auto& [unit, size_class] : value_runs_) {
-      if (!live.contains(unit)) FAULTLESS_TRY(FreeRun(context_, unit, kAnyIncarnation, nullptr));
+      if (!live.contains(unit)) FAULTLESS_TRY(FreeRun(context_, unit, {RunKind::kValue}, nullptr));
     }
     return Code::kOk;
   }

@@ -286,7 +286,7 @@ Status ClearShard(Context& context, uint32_t shard_index) {
   const bool own_run = directory != 0 && (directory & 0xFF) > format::kPieceDirectoryDepth;
   if (own_run && shard.spare_directory_unit.load(kRelaxed) != 0) {
     FAULTLESS_TRY(
-        FreeRun(context, shard.spare_directory_unit.load(kRelaxed), kAnyIncarnation, &shard.spare_directory_unit));
+        FreeRun(context, shard.spare_directory_unit.load(kRelaxed), {format::RunKind::kDirectory}, &shard.spare_directory_unit));
   }
   Transaction transaction(context, &shard.intent, &shard, shard_index);
   const uint64_t position = Append(context, shard_index, scratch, sizeof scratch, &transaction);
@@ -308,7 +308,7 @@ Status ClearShard(Context& context, uint32_t shard_index) {
   FAULTLESS_TRY(transaction.Commit());
   if (own_run)
     static_cast<void>(
-        FreeRun(context, shard.spare_directory_unit.load(kRelaxed), kAnyIncarnation, &shard.spare_directory_unit));
+        FreeRun(context, shard.spare_directory_unit.load(kRelaxed), {format::RunKind::kDirectory}, &shard.spare_directory_unit));
   PayForCleaning(context, shard_index);
   return Code::kOk;
 }

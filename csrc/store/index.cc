@@ -29,6 +29,20 @@ bool IsPiece(const Context& context, uint64_t position) {
   return position % kPieceBytes == 0 && context.Contains(position, kPieceBytes);
 }
 
+/** Of the shard's own index: what a damaged word names is not overwritten where it is used otherwise. */
+bool IsOwnPiece(const Context& context, uint32_t shard_index, uint64_t position) {
+  format::EntryView view;
+  return IsPiece(context, position) && ReadRun(context, UnitOf(position), format::RunKind::kIndex, &view) &&
+         view.shard == shard_index;
+}
+
+bool IsOwnDirectory(const Context& context, uint32_t shard_index, const SegmentRoute& route) {
+  if (route.depth <= format::kPieceDirectoryDepth) return IsOwnPiece(context, shard_index, route.directory);
+  format::EntryView view;
+  return ReadRun(context, UnitOf(route.directory), format::RunKind::kDirectory, &view) && view.shard == shard_index &&
+         route.directory % format::kUnitBytes == 0 && uint64_t{8} << route.depth <= RunBytes(view.size_class);
+}
+
 /**
  * Makes sure that `count` of the shard's spare pieces are there, and says which. They are on no list, so they may be
  * written to; whoever puts one into the index sets the spare word to 0 in the same transaction.
@@ -39,7 +53,7 @@ Status EnsurePieces(const Context& context, uint32_t shard_index, uint32_t count
   while (true) {
     const uint64_t spare = shard.spare_pieces[found].load(kRelaxed);
     if (spare != 0) {
-      if (!IsPiece(context, spare))
+      if (!IsOwnPiece(context, shard_index, spare) || (found > 0 && spare == pieces[0]))
         return Status::Corrupt("a spare piece is none", context.OffsetOf(&shard.spare_pieces[found]));
       pieces[found] = spare;
       if (++found == count) return Code::kOk;
@@ -47,7 +61,7 @@ Status EnsurePieces(const Context& context, uint32_t shard_index, uint32_t count
     }
     const uint64_t piece = shard.free_pieces.load(kRelaxed);
     if (piece != 0) {
-      if (!IsPiece(context, piece))
+      if (!IsOwnPiece(context, shard_index, piece))
         return Status::Corrupt("a free piece is none", context.OffsetOf(&shard.free_pieces));
       Transaction transaction(context, &shard.intent, &shard, shard_index);
       transaction.Set(shard.free_pieces, context.WordAt(piece).load(kRelaxed));
@@ -61,7 +75,7 @@ Status EnsurePieces(const Context& context, uint32_t shard_index, uint32_t count
       const RunRequest request{format::RunKind::kIndex, shard_index, 0, &shard.spare_index_unit, &shard.index_units};
       FAULTLESS_TRY(TakeRun(context, 0, request, Purpose::kUser, &unit));
     }
-    if (!context.ContainsRun(unit, 0))
+    if (!IsOwnPiece(context, shard_index, unit * format::kUnitBytes))
       return Status::Corrupt("a spare unit is none", context.OffsetOf(&shard.spare_index_unit));
     FAULTLESS_TRY(context.storage->PopulateWrite(unit * format::kUnitBytes, format::kUnitBytes));
     uint64_t next = shard.free_pieces.load(kRelaxed);
@@ -110,7 +124,7 @@ Status FreeSpareDirectory(const Context& context, ShardControl* shard) {
 Status DoubleDirectory(const Context& context, uint32_t shard_index) {
   ShardControl& shard = context.shard(shard_index);
   SegmentRoute route;
-  if (!RouteOf(context, shard.directory.load(kRelaxed), 0, &route)) {
+  if (!RouteOf(context, shard.directory.load(kRelaxed), 0, &route) || !IsOwnDirectory(context, shard_index, route)) {
     return Status::Corrupt("a directory word points nowhere", context.OffsetOf(&shard.directory));
   }
   if (route.depth >= format::kMaxDirectoryDepth)
@@ -165,12 +179,14 @@ bool SegmentOf(const Context& context, uint64_t word, uint32_t depth, uint64_t* 
   return *local_depth <= depth && IsPiece(context, *segment);
 }
 
-Status FindEmptyPlace(const Context& context, const ShardControl& shard, uint32_t tag, IndexHit* hit) {
+Status FindEmptyPlace(const Context& context, uint32_t shard_index, uint32_t tag, IndexHit* hit) {
+  const ShardControl& shard = context.shard(shard_index);
   SegmentRoute route;
   uint64_t segment;
   uint32_t local_depth;
   if (!RouteOf(context, shard.directory.load(kRelaxed), tag, &route) ||
-      !SegmentOf(context, context.WordAt(route.word).load(kRelaxed), route.depth, &segment, &local_depth)) {
+      !SegmentOf(context, context.WordAt(route.word).load(kRelaxed), route.depth, &segment, &local_depth) ||
+      !IsOwnPiece(context, shard_index, segment)) {
     return Status::Corrupt("a directory entry points nowhere", context.OffsetOf(&shard.directory));
   }
   const uint32_t home = format::LineOf(tag);
@@ -236,7 +252,8 @@ Status SplitSegment(const Context& context, uint32_t shard_index, uint32_t tag) 
   uint32_t local_depth;
   const auto find = [&] {
     return RouteOf(context, shard.directory.load(kRelaxed), tag, &route) &&
-           SegmentOf(context, context.WordAt(route.word).load(kRelaxed), route.depth, &segment, &local_depth);
+           SegmentOf(context, context.WordAt(route.word).load(kRelaxed), route.depth, &segment, &local_depth) &&
+           IsOwnDirectory(context, shard_index, route) && IsOwnPiece(context, shard_index, segment);
   };
   if (!find()) return Status::Corrupt("a directory entry points nowhere", context.OffsetOf(&shard.directory));
   if (local_depth == route.depth) {

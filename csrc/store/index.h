@@ -83,7 +83,7 @@ Status Probe(const Memory& memory, const format::ShardControl& shard, uint32_t t
 
 /** An empty place for the tag, or kAbsent where its segment has none within reach: split it. The shard must have a
  * directory. */
-Status FindEmptyPlace(const Context& context, const format::ShardControl& shard, uint32_t tag, IndexHit* hit);
+Status FindEmptyPlace(const Context& context, uint32_t shard_index, uint32_t tag, IndexHit* hit);
 
 void InsertEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint32_t tag,
                  uint64_t fingerprint, uint64_t position);

@@ -30,8 +30,8 @@ inline void Pause() {
 
 /** The two versions that a read validates against. */
 struct Versions {
-  const HalfWord* slot;
-  const format::Word* structure;
+  HalfWord* slot;
+  format::Word* structure;
   uint32_t slot_seen = 0;
   uint64_t structure_seen = 0;
 
@@ -47,6 +47,12 @@ struct Versions {
   bool StillHold() const {
     return slot->load(std::memory_order_acquire) == slot_seen &&
            structure->load(std::memory_order_acquire) == structure_seen;
+  }
+  /** For the holder of the shard's lock, with nothing decided. */
+  void EndOdd(const Context& context) {
+    if (slot->load(std::memory_order_acquire) & 1) EndVersion(context, slot);
+    const uint64_t now = structure->load(std::memory_order_acquire);
+    if (now & 1) structure->store(now + 1, std::memory_order_release);
   }
 };
 
@@ -148,15 +154,27 @@ Status WaitForWriter(const Context& context, uint32_t shard_index, Versions* ver
     }
     if (versions->Begin()) return Code::kOk;
   }
+  const format::Intent& intent = context.shard(shard_index).intent;
   if (!context.read_only) {
     const ShardLock lock(context, shard_index);
-    return lock.status();
+    FAULTLESS_TRY(lock.status());
+    // All that was decided has been settled: what is odd now is damage, and the lock's holder may end it.
+    versions->EndOdd(context);
+    return Code::kOk;
   }
   if (overlay->Capture(context, shard_index)) {
     *through = overlay;
     return Code::kOk;
   }
-  return versions->Begin() ? Code::kOk : Code::kWouldBlock;
+  if (versions->Begin()) return Code::kOk;
+  // Versions are odd only while something is decided.
+  const uint64_t count = intent.count.load(std::memory_order_acquire);
+  if ((count == 0 || count > format::kIntentOps) && versions->StillHold()) {
+    return Status::Corrupt(
+        "a version says that a write is under way, and there is none",
+        (versions->slot_seen & 1) != 0 ? context.OffsetOf(versions->slot) : context.OffsetOf(versions->structure));
+  }
+  return Code::kWouldBlock;
 }
 
 /**
@@ -350,6 +368,11 @@ Status ReadTag(const Context& context, uint32_t shard_index, uint64_t tag48, boo
         sink->Restart();
         return Attempt(memory, shard_index, tag, tag48 & 0xFFFF, ReadMode::kMayFault, touched,
                        [&](const RecordView& record, uint64_t position) -> Status {
+                         const uint64_t hash =
+                             HashBytes(record.key.data(), record.key.size(), context.superblock.hash_seed);
+                         if (context.ShardOfHash(hash) != shard_index || Tag48OfHash(hash) != tag48) {
+                           return Status::Corrupt("an index entry points at another key's record", position);
+                         }
                          if (IsExpired(record)) return Code::kAbsent;
                          run_bytes.clear();
                          if (want_values && !record.runs.empty()) {
@@ -370,6 +393,7 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
                        uint64_t* next_prefix) {
   const ShardControl& shard = context.shard(shard_index);
   alignas(64) uint64_t words[format::kPieceBytes / 8];
+  uint64_t segment_offset = 0;
   const auto copy_touching = [&](const Memory& memory, Touched* touched) -> Status {
     *next_prefix = uint64_t{1} << format::kDirectoryBits;
     const uint64_t directory = memory.Load(context.OffsetOf(&shard.directory));
@@ -389,6 +413,7 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     }
     const uint64_t span = uint64_t{1} << (format::kDirectoryBits - local_depth);
     *next_prefix = (prefix & ~(span - 1)) + span;
+    segment_offset = segment;
     CopyFromShared(words, context.base + segment, format::kPieceBytes);
     for (uint64_t i = 0; memory.overlay != nullptr && i < format::kPieceBytes / 8; i++)
       words[i] = memory.Load(segment + i * 8);
@@ -426,7 +451,15 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
         context.storage->IsSubstituted(place, sizeof(uint64_t))) {
       return Status::Io("the control region cannot be read", place);
     }
-    if (context.read_only) return Code::kWouldBlock;
+    if (context.read_only) {
+      const uint64_t before = shard.commits.load(std::memory_order_acquire);
+      const uint64_t count = shard.intent.count.load(std::memory_order_acquire);
+      if ((before & 1) != 0 && (count == 0 || count > format::kIntentOps) &&
+          shard.commits.load(std::memory_order_acquire) == before) {
+        return Status::Corrupt("a count of commits says that one is under way, and there is none", place);
+      }
+      return Code::kWouldBlock;
+    }
     const ShardLock lock(context, shard_index);
     FAULTLESS_TRY(lock.status());
     status = copy({context});
@@ -440,7 +473,10 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
       if (place == 0) continue;
       const uint32_t half = entry + 1;
       const uint64_t tag = static_cast<uint32_t>(at[half / 2] >> (half % 2 * 32));
-      if (format::DirectoryBitsOf(static_cast<uint32_t>(tag)) < prefix) continue;
+      const uint64_t bits = format::DirectoryBitsOf(static_cast<uint32_t>(tag));
+      if (bits < prefix) continue;
+      // Else a directory whose words all lead to one segment would deliver its entries millions of times.
+      if (bits >= *next_prefix) return Status::Corrupt("an entry is in another one's segment", segment_offset);
       tags->push_back(tag << 16 | format::FingerprintOfPlace(place));
     }
   }

@@ -183,7 +183,10 @@ Status ReadRecordAt(const Context& context, uint64_t position, format::RecordVie
   if (length == 0 || !context.Contains(position, length)) return Status::Corrupt("no record begins here", position);
   uint8_t* const scratch = RecordScratch(Scratch::kRead, length);
   CopyFromShared(scratch, context.base + position, length);
-  if (!format::DecodeRecord({scratch, length}, record)) return Status::Corrupt("a record contradicts itself", position);
+  if (!format::DecodeRecord({scratch, length}, record) ||
+      record->large.run_bytes > context.PublishedUnits() * format::kUnitBytes) {  // nobody allocates for what cannot be
+    return Status::Corrupt("a record contradicts itself", position);
+  }
   *bytes = length;
   return Code::kOk;
 }

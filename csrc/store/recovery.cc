@@ -268,7 +268,8 @@ class Recovery {
     FAULTLESS_TRY(LinkQueue(shard_index, extents, plan));
     for (size_t i = 0; i < extents.size(); i++) {
       if (i >= plan.first && i < plan.last) continue;
-      FAULTLESS_TRY(FreeRun(context_, extents[i].unit, {RunKind::kQueue, shard_index, extents[i].incarnation}, nullptr));
+      FAULTLESS_TRY(
+          FreeRun(context_, extents[i].unit, {RunKind::kQueue, shard_index, extents[i].incarnation}, nullptr));
     }
     return Code::kOk;
   }
@@ -285,7 +286,8 @@ class Recovery {
     shard.entry_places.store(0, kRelaxed);
     shard.clear_sequence.store(0, kRelaxed);
     shard.clear_position.store(0, kRelaxed);
-    while (shard.index_units.load(kRelaxed) != 0) FAULTLESS_TRY(FreeFirstOfChain(context_, &shard.index_units, {RunKind::kIndex, shard_index}));
+    while (shard.index_units.load(kRelaxed) != 0)
+      FAULTLESS_TRY(FreeFirstOfChain(context_, &shard.index_units, {RunKind::kIndex, shard_index}));
     return Code::kOk;
   }
 
@@ -383,10 +385,10 @@ class Recovery {
     }
     if (!replaces) {
       if (shard.directory.load(kRelaxed) == 0) FAULTLESS_TRY(CreateIndex(context_, shard_index));
-      Status placed = FindEmptyPlace(context_, shard, format::TagOf(hash), &hit);
+      Status placed = FindEmptyPlace(context_, shard_index, format::TagOf(hash), &hit);
       while (placed.code() == Code::kAbsent) {
         FAULTLESS_TRY(SplitSegment(context_, shard_index, format::TagOf(hash)));
-        placed = FindEmptyPlace(context_, shard, format::TagOf(hash), &hit);
+        placed = FindEmptyPlace(context_, shard_index, format::TagOf(hash), &hit);
       }
       FAULTLESS_TRY(placed);
     }

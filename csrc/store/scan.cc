@@ -18,6 +18,7 @@ class Collector final : public TagSink {
   }
   void Entry(const format::RecordView& record, std::span<const uint8_t> run_bytes) override {
     if (record.key.size() < prefix_.size() || !std::equal(prefix_.begin(), prefix_.end(), record.key.begin())) return;
+    if (Has(record.key)) return;  // of two entries for one key the first one counts, as for get
     entries_.push_back({record.key.size(), want_values_ ? run_bytes.size() + record.value.size() : 0});
     bytes_.insert(bytes_.end(), record.key.begin(), record.key.end());
     if (!want_values_) return;
@@ -42,6 +43,15 @@ class Collector final : public TagSink {
     uint64_t key;
     uint64_t value;
   };
+  bool Has(Bytes key) const {
+    const uint8_t* at = bytes_.data();
+    for (const Sizes& sizes : entries_) {
+      if (sizes.key == key.size() && std::equal(key.begin(), key.end(), at)) return true;
+      at += sizes.key + sizes.value;
+    }
+    return false;
+  }
+
   const Bytes prefix_;
   const bool want_values_;
   std::vector<uint8_t> bytes_;

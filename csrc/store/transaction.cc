@@ -18,17 +18,6 @@ void BeginVersion(HalfWord* version) {
   version->store(version->load(std::memory_order_relaxed) | 1, std::memory_order_release);
 }
 
-void EndVersion(const Context& context, HalfWord* version) {
-  const uint32_t odd = version->load(std::memory_order_relaxed) | 1;
-  uint32_t even = odd + 1;
-  if (even == 0) {
-    // All ones stands for "cannot be read": the versions begin anew, and every cached copy counts for nothing.
-    context.header().epoch.fetch_add(1, std::memory_order_acq_rel);
-    even = format::kFirstVersion;
-  }
-  version->store(even, std::memory_order_release);
-}
-
 /** One op of an intent, copied: the list lies in the file, and what it changes may be itself. */
 struct Change {
   uint64_t offset;
@@ -92,6 +81,17 @@ bool AnySubstituted(const Context& context, const ChangeList& list) {
 
 }  // namespace
 
+void EndVersion(const Context& context, HalfWord* version) {
+  const uint32_t odd = version->load(std::memory_order_relaxed) | 1;
+  uint32_t even = odd + 1;
+  if (even == 0) {
+    // All ones stands for "cannot be read": the versions begin anew, and every cached copy counts for nothing.
+    context.header().epoch.fetch_add(1, std::memory_order_acq_rel);
+    even = format::kFirstVersion;
+  }
+  version->store(even, std::memory_order_release);
+}
+
 Transaction::Transaction(const Context& context, Intent* intent, format::ShardControl* shard, uint32_t shard_index)
     : context_(context),
       intent_(intent),
@@ -147,7 +147,7 @@ bool Overlay::Capture(const Context& context, uint32_t shard_index) {
   changes_.clear();
   const format::ShardControl& shard = context.shard(shard_index);
   const uint32_t holder = shard.lock.load(std::memory_order_acquire);
-  if (holder == 0 || !IsHolderDead(context, holder)) return false;
+  if (holder != 0 && !IsHolderDead(context, holder)) return false;
   const uint64_t count = shard.intent.count.load(std::memory_order_acquire);
   if (count == 0 || count > format::kIntentOps) return false;
   for (uint64_t i = 0; i < count; i++) {

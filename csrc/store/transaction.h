@@ -52,7 +52,8 @@ class Transaction {
  */
 class Overlay {
  public:
-  /** False where there is none: the shard's lock is free or its holder lives. */
+  /** False where there is none, or the lock's holder lives. (A commit that met a fault leaves the lock free and the
+   * intent decided.) */
   bool Capture(const Context& context, uint32_t shard_index);
   bool Find(uint64_t offset, uint64_t* value) const;
 
@@ -76,6 +77,9 @@ struct Memory {
     return context.WordAt(offset).load(std::memory_order_acquire);
   }
 };
+
+/** Moves a version slot on to its next even number. For the holder of the shard's lock. */
+void EndVersion(const Context& context, format::HalfWord* version);
 
 /** Applies a decided intent and clears it. kCorrupt where it names words outside the file. */
 Status ApplyIntent(const Context& context, format::Intent* intent, format::ShardControl* shard, uint32_t shard_index);

@@ -43,7 +43,7 @@ Status MakePlace(const Context& context, uint32_t shard_index, uint32_t tag, Ind
   const ShardControl& shard = context.shard(shard_index);
   if (shard.directory.load(kRelaxed) == 0) FAULTLESS_TRY(CreateIndex(context, shard_index));
   while (true) {
-    const Status status = FindEmptyPlace(context, shard, tag, hit);
+    const Status status = FindEmptyPlace(context, shard_index, tag, hit);
     if (status.code() != Code::kAbsent) return status;
     FAULTLESS_TRY(SplitSegment(context, shard_index, tag));
   }
@@ -285,8 +285,8 @@ Status ClearShard(Context& context, uint32_t shard_index) {
   const uint64_t directory = shard.directory.load(kRelaxed);
   const bool own_run = directory != 0 && (directory & 0xFF) > format::kPieceDirectoryDepth;
   if (own_run && shard.spare_directory_unit.load(kRelaxed) != 0) {
-    FAULTLESS_TRY(
-        FreeRun(context, shard.spare_directory_unit.load(kRelaxed), {format::RunKind::kDirectory}, &shard.spare_directory_unit));
+    FAULTLESS_TRY(FreeRun(context, shard.spare_directory_unit.load(kRelaxed), {format::RunKind::kDirectory},
+                          &shard.spare_directory_unit));
   }
   Transaction transaction(context, &shard.intent, &shard, shard_index);
   const uint64_t position = Append(context, shard_index, scratch, sizeof scratch, &transaction);
@@ -307,8 +307,8 @@ Status ClearShard(Context& context, uint32_t shard_index) {
   transaction.Set(shard.clear_position, position);
   FAULTLESS_TRY(transaction.Commit());
   if (own_run)
-    static_cast<void>(
-        FreeRun(context, shard.spare_directory_unit.load(kRelaxed), {format::RunKind::kDirectory}, &shard.spare_directory_unit));
+    static_cast<void>(FreeRun(context, shard.spare_directory_unit.load(kRelaxed), {format::RunKind::kDirectory},
+                              &shard.spare_directory_unit));
   PayForCleaning(context, shard_index);
   return Code::kOk;
 }

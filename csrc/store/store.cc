@@ -10,6 +10,7 @@
 #include "store/open_engines.h"
 #include "store/reader.h"
 #include "store/scan.h"
+#include "store/verify.h"
 #include "store/writer.h"
 
 namespace faultless::store {
@@ -80,6 +81,8 @@ Status Store::Residency(double* share) {
   *share = static_cast<double>(pages * os::PageSize()) / static_cast<double>(bytes);
   return Code::kOk;
 }
+
+std::shared_ptr<Verification> Store::Verify() { return std::make_shared<Verification>(engine_->context()); }
 
 uint64_t Store::Size() const {
   const Context& context = engine_->context();

@@ -95,7 +95,18 @@ class ScanSink {
   virtual bool Entry(Bytes key, Bytes value) = 0;
 };
 
+struct VerifyReport {
+  struct Damage {
+    uint64_t offset;  // in the file, bytes
+    const char* reason;
+  };
+  uint64_t records;             // of the queues, dead ones included
+  uint64_t bytes;               // of these records and of the live values
+  std::vector<Damage> damaged;  // by offset; at most 10,000
+};
+
 class Engine;
+class Verification;
 
 class Store {
  public:
@@ -142,6 +153,9 @@ class Store {
   Status Flush();
   /** May wait. Share of the store's bytes that is in memory, 0 … 1. kUnsupported where it cannot be known. */
   Status Residency(double* share);
+
+  /** Begins to look for damage: call its Step (store/verify.h) until it is done. The store outlives it. */
+  std::shared_ptr<Verification> Verify();
 
   /** Never wait: answered from the control region, which is locked into memory. */
   Stats GetStats() const;

@@ -428,14 +428,11 @@ describe('open', () => {
       fixed: { key: 8, value: 8 },
       uids: true,
       temporary: true,
-      durability: 'system',
     };
     for (const [name, value] of Object.entries(later)) {
       await rejects(Store.open(path, wrong({ [name]: value })), 'ERR_UNSUPPORTED');
       throws(() => Store.openSync(path, wrong({ [name]: value })), 'ERR_UNSUPPORTED');
     }
-    await rejects(Store.open(path, wrong({ durability: { everyMs: 10 } })), 'ERR_UNSUPPORTED');
-    await rejects(Store.open(path, wrong({ durability: 'never' })), 'ERR_INVALID_ARG_VALUE');
     await rejects(Store.open(path, wrong({ onFull: 'explode' })), 'ERR_INVALID_ARG_VALUE');
     assert.ok(!existsSync(path));
     const accepted = {
@@ -450,7 +447,6 @@ describe('open', () => {
     await rejects(store.set('key', 1, wrong({ ttl: 1 })), 'ERR_UNSUPPORTED');
     await rejects(store.setMany([['key', 1]], wrong({ ttl: 1 })), 'ERR_UNSUPPORTED');
     throws(() => store.setSync('key', 1, wrong({ ttl: 1 })), 'ERR_UNSUPPORTED');
-    await rejects(store.set('key', 1, wrong({ durability: 'system' })), 'ERR_UNSUPPORTED');
     for (const ttl of [0, -1, Number.NaN]) await rejects(store.set('key', 1, { ttl }), 'ERR_OUT_OF_RANGE', RangeError);
     await rejects(store.set('key', 1, wrong({ ttl: '1' })), 'ERR_INVALID_ARG_TYPE', TypeError);
     assert.equal(await store.has('key'), false);

@@ -50,8 +50,9 @@ export async function types(options: StoreOptions): Promise<void> {
   expectTypeOf(bytes.get('key')).toEqualTypeOf<Promise<Buffer | undefined>>();
   expectTypeOf(bytes.set).parameter(1).toEqualTypeOf<Uint8Array | string>();
   void bytes.set('key', new Uint8Array(1), { ttl: Infinity, durability: 'process', signal: AbortSignal.timeout(1) });
-  // @ts-expect-error: of a later release
   void bytes.set('key', 'x', { durability: 'system' });
+  // @ts-expect-error: of a whole store only
+  void bytes.set('key', 'x', { durability: { everyMs: 100 } });
   expectTypeOf(text.setMany)
     .parameter(0)
     .toExtend<Iterable<readonly [Key, string]> | AsyncIterable<readonly [Key, string]>>();

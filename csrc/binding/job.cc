@@ -75,6 +75,12 @@ napi_value Job::Start(napi_env env, std::unique_ptr<Job> job) {
 
 void Job::StartDetached(napi_env env, std::unique_ptr<Job> job) { Environment::Of(env)->Enqueue(std::move(job)); }
 
+void Job::Notify() {
+  if (!noticed_.exchange(true)) environment_->Notify(this);
+}
+
+void Job::OnNotice(napi_env /*env*/) {}
+
 napi_value Job::Result(napi_env env) { return Undefined(env); }
 
 napi_value Job::Failure(napi_env env, const Status& status) { return StatusToJs(env, status, nullptr); }
@@ -130,7 +136,37 @@ void Environment::OnWake(napi_env env, napi_value /*callback*/, void* context, v
   if (env == nullptr) return;
   auto* environment = static_cast<Environment*>(context);
   environment->wake_pending_.store(false);
+  environment->TellNotices();
   environment->Pump();
+}
+
+void Environment::Notify(Job* job) {
+  const std::lock_guard<std::mutex> guard(notices_mutex_);
+  if (!takes_notices_) return;
+  notices_.push_back(job);
+  Wake();
+}
+
+void Environment::TellNotices() {
+  for (;;) {
+    Job* job;
+    {
+      const std::lock_guard<std::mutex> guard(notices_mutex_);
+      if (notices_.empty()) return;
+      job = notices_.back();
+      notices_.pop_back();
+    }
+    // One that waits for its next turn could be cancelled by the JavaScript that hears of it: that is told at its end.
+    if (ending_ || waiting_jobs_.contains(job->id_)) continue;
+    job->noticed_.store(false);
+    job->OnNotice(env_);
+  }
+}
+
+void Environment::ForgetNotice(const Job* job) {
+  if (!job->noticed_.load()) return;
+  const std::lock_guard<std::mutex> guard(notices_mutex_);
+  std::erase(notices_, job);
 }
 
 void Environment::CountWaiting(int change) {
@@ -278,6 +314,8 @@ void Environment::Finish(Job* job) {
     EnqueueAgain(job, job->lane_->PlaceAgain(job));
     return;
   }
+  ForgetNotice(job);
+  if (job->noticed_.load()) job->OnNotice(env_);
   Settle(job);
   delete job;
 }
@@ -313,6 +351,7 @@ bool Environment::Cancel(uint64_t job_id) {
   // An exclusive job held back what came after it.
   const bool held_others = job->mode_ == Job::Mode::kExclusive;
   lane->Unlink(job);
+  ForgetNotice(job);
   if (lane->first_ == nullptr) std::erase(lanes_, lane.get());
   if (job->deferred_ != nullptr) {
     napi_value value = AbortedToJs(env_);
@@ -336,6 +375,11 @@ void Environment::End() {
   if (ending_) return;
   ending_ = true;
   Gate::OfProcess().Remove(this);
+  {
+    const std::lock_guard<std::mutex> guard(notices_mutex_);
+    takes_notices_ = false;
+    notices_.clear();
+  }
   DropWaiting();
 }
 

@@ -39,8 +39,10 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "base/status.h"
 #include "binding/gate.h"
@@ -109,6 +111,13 @@ class Job {
  protected:
   /** On a pool thread, may wait. See the head of this file. */
   virtual Status Execute() = 0;
+  /**
+   * From Execute(): has OnNotice called on the JavaScript thread soon, once for all calls until then, and in any case
+   * before Result or Failure.
+   */
+  void Notify();
+  /** On the JavaScript thread, possibly during Execute(). May run JavaScript; leaves no exception pending. */
+  virtual void OnNotice(napi_env env);
   /** On the JavaScript thread. nullptr: undefined, or the exception that is pending. */
   virtual napi_value Result(napi_env env);
   /** On the JavaScript thread: what the promise rejects with. By default StatusToJs(env, status, nullptr). */
@@ -128,6 +137,7 @@ class Job {
   uint64_t waited_ns_ = 0;  // of this turn
   uint64_t worked_ns_ = 0;  // of this turn
   Status status_;
+  std::atomic<bool> noticed_{false};
   const uint32_t operations_;
   const Mode mode_;
 };
@@ -160,6 +170,9 @@ class Environment final : private Gate::Waiter {
   ~Environment() = default;
 
   void Wake() override;
+  void Notify(Job* job);
+  void TellNotices();
+  void ForgetNotice(const Job* job);
   void Enqueue(std::unique_ptr<Job> job);
   /** Starts waiting jobs, lanes in turn, as far as permits go. */
   void Pump();
@@ -186,6 +199,9 @@ class Environment final : private Gate::Waiter {
   const napi_env env_;
   napi_threadsafe_function wake_ = nullptr;  // referenced exactly while jobs wait: pending calls keep the process alive
   std::atomic<bool> wake_pending_{false};
+  std::mutex notices_mutex_;                                 // guards the next two
+  std::vector<Job*> notices_;                                // jobs that have something to tell before they end
+  bool takes_notices_ = true;                                // false: the environment ends, and wake_ with it
   std::map<uint64_t, std::shared_ptr<Lane>> opening_lanes_;  // by device
   std::deque<Lane*> lanes_;                                  // those with waiting jobs, whose turn it is first
   std::unordered_map<uint64_t, Job*> waiting_jobs_;          // by id, for Cancel

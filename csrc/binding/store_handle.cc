@@ -2,6 +2,7 @@
 #include "binding/store_handle.h"
 
 #include <atomic>
+#include <mutex>
 #include <utility>
 
 #include "binding/convert.h"
@@ -30,8 +31,70 @@ struct Opening {
   bool may_stall = true;
 };
 
-/** openOptions: {path, readOnly, create, exclusive, permissions, pin, allowRemote, maxBytes, codec} */
-bool ToOpening(napi_env env, napi_value value, Opening* opening) {
+/**
+ * How a recovery goes on: taken in on the thread that does it, told on the JavaScript thread. What is told is where it
+ * stands by then.
+ */
+class Progress {
+ public:
+  explicit Progress(napi_env env) : env_(env) {}
+  ~Progress() {
+    if (callback_ != nullptr) (void)napi_delete_reference(env_, callback_);
+  }
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  /** onProgress of openOptions: a function that does not throw, or undefined. */
+  bool Init(napi_value callback) {
+    napi_valuetype type = napi_undefined;
+    if (napi_typeof(env_, callback, &type) != napi_ok || type != napi_function) return true;
+    return napi_create_reference(env_, callback, 1, &callback_) == napi_ok;
+  }
+  bool IsWanted() const { return callback_ != nullptr; }
+
+  /** On any thread. Whether there is enough news to tell it: kSteps times in a recovery, and at its end. */
+  bool TakeIn(uint64_t done, uint64_t total) {
+    const std::lock_guard lock(mutex_);
+    if (any_ && done == done_) return false;
+    if (any_ && done != total && done - done_ < total / kSteps) return false;
+    any_ = true;
+    done_ = done;
+    total_ = total;
+    return true;
+  }
+  /** On the JavaScript thread. */
+  void Tell() {
+    uint64_t done;
+    uint64_t total;
+    {
+      const std::lock_guard lock(mutex_);
+      done = done_;
+      total = total_;
+    }
+    napi_value callback = nullptr;
+    if (napi_get_reference_value(env_, callback_, &callback) != napi_ok || callback == nullptr) return;
+    const napi_value arguments[2] = {NewNumber(env_, static_cast<double>(done)),
+                                     NewNumber(env_, static_cast<double>(total))};
+    // It fails where the environment is being terminated.
+    if (napi_call_function(env_, Undefined(env_), callback, 2, arguments, nullptr) == napi_pending_exception) {
+      napi_value exception = nullptr;
+      (void)napi_get_and_clear_last_exception(env_, &exception);
+    }
+  }
+
+ private:
+  static constexpr uint64_t kSteps = 32;
+
+  const napi_env env_;
+  napi_ref callback_ = nullptr;
+  std::mutex mutex_;  // guards the rest
+  bool any_ = false;
+  uint64_t done_ = 0;
+  uint64_t total_ = 0;
+};
+
+/** openOptions: {path, readOnly, create, exclusive, permissions, pin, allowRemote, maxBytes, codec, onProgress} */
+bool ToOpening(napi_env env, napi_value value, Opening* opening, Progress* progress) {
   const auto property = [&](const char* name) {
     napi_value result = nullptr;
     return napi_get_named_property(env, value, name, &result) == napi_ok ? result : nullptr;
@@ -42,7 +105,7 @@ bool ToOpening(napi_env env, napi_value value, Opening* opening) {
          ToUint32(env, property("permissions"), &options.permissions) && ToBool(env, property("pin"), &options.pin) &&
          ToBool(env, property("allowRemote"), &options.allow_remote) &&
          ToUint64(env, property("maxBytes"), &options.kept.max_bytes) &&
-         ToString(env, property("codec"), &options.kept.codec);
+         ToString(env, property("codec"), &options.kept.codec) && progress->Init(property("onProgress"));
 }
 
 /** May wait. Repeatable while it answers kWouldBlock. */
@@ -105,10 +168,17 @@ napi_value NewStoreHandle(napi_env env, Opening opening) {
 
 class OpenJob final : public Job {
  public:
-  OpenJob(std::shared_ptr<Lane> lane, Opening opening) : Job(std::move(lane)), opening_(std::move(opening)) {}
+  OpenJob(std::shared_ptr<Lane> lane, Opening opening, std::unique_ptr<Progress> progress)
+      : Job(std::move(lane)), opening_(std::move(opening)), progress_(std::move(progress)) {
+    if (!progress_->IsWanted()) return;
+    opening_.options.on_progress = [this](uint64_t done, uint64_t total) {
+      if (progress_->TakeIn(done, total)) Notify();
+    };
+  }
 
  protected:
   Status Execute() override { return YieldWhileBlocked(Open(&opening_), &blocked_since_ns_); }
+  void OnNotice(napi_env /*env*/) override { progress_->Tell(); }
   napi_value Result(napi_env env) override { return NewStoreHandle(env, std::move(opening_)); }
   napi_value Failure(napi_env env, const Status& status) override {
     return StatusToJs(env, status, opening_.options.path.c_str());
@@ -116,6 +186,7 @@ class OpenJob final : public Job {
 
  private:
   Opening opening_;
+  const std::unique_ptr<Progress> progress_;
   uint64_t blocked_since_ns_ = 0;
 };
 
@@ -164,16 +235,23 @@ napi_value CallWhole(napi_env env, napi_callback_info info, WholeJob::Call call)
 napi_value StoreOpen(napi_env env, napi_callback_info info) {
   napi_value argument;
   Opening opening;
-  if (!GetArguments(env, info, 1, &argument) || !ToOpening(env, argument, &opening)) return nullptr;
+  auto progress = std::make_unique<Progress>(env);
+  if (!GetArguments(env, info, 1, &argument) || !ToOpening(env, argument, &opening, progress.get())) return nullptr;
   const auto& lane = Environment::Of(env)->OpeningLane(opening.options.path);
-  return Job::Start(env, std::make_unique<OpenJob>(lane, std::move(opening)));
+  return Job::Start(env, std::make_unique<OpenJob>(lane, std::move(opening), std::move(progress)));
 }
 
 /** storeOpenSync(openOptions): StoreHandle. Waits. */
 napi_value StoreOpenSync(napi_env env, napi_callback_info info) {
   napi_value argument;
   Opening opening;
-  if (!GetArguments(env, info, 1, &argument) || !ToOpening(env, argument, &opening)) return nullptr;
+  Progress progress(env);
+  if (!GetArguments(env, info, 1, &argument) || !ToOpening(env, argument, &opening, &progress)) return nullptr;
+  if (progress.IsWanted()) {
+    opening.options.on_progress = [&progress](uint64_t done, uint64_t total) {
+      if (progress.TakeIn(done, total)) progress.Tell();
+    };
+  }
   const Status status = RepeatWhileBlocked([&] { return Open(&opening); });
   if (!status.ok()) return ThrowStatus(env, status, opening.options.path.c_str());
   return NewStoreHandle(env, std::move(opening));

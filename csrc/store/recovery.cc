@@ -83,6 +83,7 @@ class Recovery {
     // An extent that ends well makes what follows it count again: what was dropped is gone from the device before.
     FAULTLESS_TRY(context_.storage->Sync());
     for (const QueueEnd& end : queue_ends_) WriteEnd(end);
+    if (on_progress_) on_progress_(total_, total_);
     return Code::kOk;
   }
 

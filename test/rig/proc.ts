@@ -108,13 +108,16 @@ export function usersOf(directory: string): string[] {
     .map((pid) => `${pid} ${commandLine(pid).slice(0, 3).join(' ')}`);
 }
 
-/** Requests that the block device has completed since it was set up, and those it is working on. */
-export function blockStatistics(device: string): { reads: number; writes: number; inFlight: number } {
+/**
+ * Requests that the block device has completed since it was set up, and those it is working on. `flushes`: of its cache,
+ * as fsync ends with one.
+ */
+export function blockStatistics(device: string): { reads: number; writes: number; flushes: number; inFlight: number } {
   const fields = text(`/sys/block/${basename(device)}/stat`)
     .trim()
     .split(/\s+/)
     .map(Number);
-  return { reads: fields[0] ?? 0, writes: fields[4] ?? 0, inFlight: fields[8] ?? 0 };
+  return { reads: fields[0] ?? 0, writes: fields[4] ?? 0, flushes: fields[15] ?? 0, inFlight: fields[8] ?? 0 };
 }
 
 /** One line per thread: what it is doing and where in the kernel it waits. For messages about tests that hang. */

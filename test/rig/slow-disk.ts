@@ -124,7 +124,7 @@ export class SlowDisk {
   }
 
   /** Requests that the device has completed so far, and how many wait or are worked on. Always answers at once. */
-  statistics(): { reads: number; writes: number; inFlight: number } {
+  statistics(): { reads: number; writes: number; flushes: number; inFlight: number } {
     return blockStatistics(this.#device);
   }
 

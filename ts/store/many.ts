@@ -28,6 +28,7 @@ export function setMany(
   codec: ValueCodec,
   entries: Entries,
   signal: AbortSignal | undefined,
+  system: boolean,
 ): Promise<void> {
   const gathering = new Gathering();
   const set = (entry: readonly [Key, unknown]): void => {
@@ -37,7 +38,7 @@ export function setMany(
     const bytes = encoded.data.length;
     const { resolve, reject } = gathering.begin(bytes);
     try {
-      scheduler.submit(Kind.set, key, encoded, resolve, reject, signal);
+      scheduler.submit(Kind.set, key, encoded, resolve, reject, signal, system);
     } catch (error) {
       gathering.refuse(bytes);
       throw error;
@@ -80,6 +81,7 @@ export function deleteMany(
   scheduler: Scheduler,
   keys: Iterable<Key>,
   signal: AbortSignal | undefined,
+  system: boolean,
 ): Promise<number> {
   const gathering = new Gathering();
   let count = 0;
@@ -91,7 +93,7 @@ export function deleteMany(
         resolve();
       };
       try {
-        scheduler.submit(Kind.delete, key, undefined, counted, reject, signal);
+        scheduler.submit(Kind.delete, key, undefined, counted, reject, signal, system);
       } catch (error) {
         gathering.refuse(0);
         throw error;

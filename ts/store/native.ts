@@ -26,6 +26,8 @@ export interface NativeOpenOptions {
   /** 0: not given. */
   maxBytes: number;
   codec: string;
+  /** Of a recovery; must not throw. */
+  onProgress: ((done: number, total: number) => void) | undefined;
 }
 
 /** What a turn of a request left to say; undefined where all succeeded without a value. */

@@ -35,8 +35,12 @@ export class Operation {
 
   /** It has taken effect, or never will: nothing waits for it any more. */
   over = false;
+  /** It has succeeded, and its promise waits for a flush. */
+  awaitsFlush = false;
   /** The promise is settled. */
   settled = false;
+  /** The promise is to resolve only once a power cut cannot undo it. */
+  readonly system: boolean;
   readonly resolve: ((value: any) => void) | undefined;
   readonly reject: ((reason: unknown) => void) | undefined;
   /** Takes the listener off the signal. */
@@ -49,6 +53,7 @@ export class Operation {
     position: number,
     resolve?: (value: any) => void,
     reject?: (reason: unknown) => void,
+    system = false,
   ) {
     this.kind = kind;
     this.request = request;
@@ -61,6 +66,7 @@ export class Operation {
     this.dependents = undefined;
     this.resolve = resolve;
     this.reject = reject;
+    this.system = system;
     this.unlisten = undefined;
   }
 }

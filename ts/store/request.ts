@@ -63,6 +63,7 @@ export class Request {
     ordered: boolean,
     resolve: (value: any) => void,
     reject: (reason: unknown) => void,
+    system = false,
   ): Operation {
     const position = this.#used;
     const keyRoom = key === undefined ? 0 : typeof key === 'string' ? 3 * key.length : key.length;
@@ -92,7 +93,7 @@ export class Request {
     bytes.writeUInt16LE(keyBytes, position + 2);
     bytes.writeUInt32LE(valueBytes, position + 4);
     bytes.writeUInt32LE(0, position + answerOffset);
-    const operation = new Operation(kind, this, this.operations.length, position, resolve, reject);
+    const operation = new Operation(kind, this, this.operations.length, position, resolve, reject, system);
     this.operations.push(operation);
     this.unfinished++;
     return operation;

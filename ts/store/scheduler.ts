@@ -3,6 +3,7 @@ import { addon } from '../addon.js';
 import type { EncodedValue } from '../codec/codec.js';
 import { fromNative } from '../errors.js';
 import { Aborts } from './aborts.js';
+import type { GroupCommit } from './group-commit.js';
 import { checkKey, type Key, maxKeyBytes, nameOf, writeKey } from './key.js';
 import { Lane } from './lane.js';
 import type { Report, StoreHandle } from './native.js';
@@ -30,6 +31,7 @@ const blockedPauseMs = 5;
 export class Scheduler {
   readonly #handle: StoreHandle;
   readonly #settleWithValue: Settle;
+  readonly #commit: GroupCommit;
   readonly #limit: LimitFunction = pLimit(Math.max(2, 2 * addon.gate().limit));
   readonly #lanes = new Map<string, Lane>();
   readonly #unfinished = new Set<Request>();
@@ -40,12 +42,16 @@ export class Scheduler {
   #tickEnds = false;
   readonly #aborts = new Aborts((operation, reason) => this.#abort(operation, reason));
 
-  constructor(handle: StoreHandle, settleWithValue: Settle) {
+  constructor(handle: StoreHandle, commit: GroupCommit, settleWithValue: Settle) {
     this.#handle = handle;
+    this.#commit = commit;
     this.#settleWithValue = settleWithValue;
   }
 
-  /** Queues an operation on one key. Throws for wrong keys and values, with nothing queued then. */
+  /**
+   * Queues an operation on one key; with `system` its promise waits for a flush, though nothing else waits for that.
+   * Throws for wrong keys and values, with nothing queued then.
+   */
   submit(
     kind: Kind,
     key: Key,
@@ -53,6 +59,7 @@ export class Scheduler {
     resolve: (value: any) => void,
     reject: (reason: unknown) => void,
     signal?: AbortSignal | undefined,
+    system = false,
   ): void {
     checkKey(key);
     const name = nameOf(key);
@@ -66,7 +73,8 @@ export class Scheduler {
       ordered = true;
       request = this.#follow(lane, write) ?? this.#openDependent();
     }
-    const operation = request.append(kind, key, value, ordered, resolve, reject);
+    const operation = request.append(kind, key, value, ordered, resolve, reject, system);
+    if (system) this.#commit.owe();
     if (request === this.#dependent) this.#await(request, lane, write);
     this.#push(name, lane, operation);
     if (request.full) this.#close(request);
@@ -106,10 +114,16 @@ export class Scheduler {
   }
 
   /** Queues a clear. */
-  submitClear(resolve: (value: any) => void, reject: (reason: unknown) => void, signal: AbortSignal | undefined): void {
+  submitClear(
+    resolve: (value: any) => void,
+    reject: (reason: unknown) => void,
+    signal: AbortSignal | undefined,
+    system: boolean,
+  ): void {
     this.#closeOpen();
     const request = new Request();
-    const operation = request.append(Kind.clear, undefined, undefined, false, resolve, reject);
+    const operation = request.append(Kind.clear, undefined, undefined, false, resolve, reject, system);
+    if (system) this.#commit.owe();
     for (const earlier of this.#unfinished) this.#awaitRequest(request, earlier);
     this.#unfinished.add(request);
     this.#barrier = request;
@@ -310,25 +324,53 @@ export class Scheduler {
     for (let i = 0; i < listed.length; i += 2) errors.set(listed[i] as number, listed[i + 1]);
     const slabs = report?.slabs ?? [];
     for (const operation of request.operations) {
-      if (operation.settled && operation.over) continue;
+      if (operation.over && (operation.settled || operation.awaitsFlush)) continue;
       const answer = request.answerOf(operation);
       if (answer === Answer.notYet) continue;
       this.#end(operation);
+      if (answer === Answer.failed) {
+        this.#fail(operation, fromNative(errors.get(operation.index)));
+        continue;
+      }
+      if (isWrite(operation.kind)) this.#commit.wrote();
       if (operation.settled) continue;
-      operation.settled = true;
-      operation.unlisten?.();
-      if (answer === Answer.failed) operation.reject?.(fromNative(errors.get(operation.index)));
-      else this.#settleWithValue(operation, answer, slabs);
+      if (operation.system) {
+        operation.awaitsFlush = true;
+        this.#commit.add((failure) => this.#flushed(operation, answer, failure));
+      } else {
+        this.#markSettled(operation);
+        this.#settleWithValue(operation, answer, slabs);
+      }
     }
+  }
+
+  /** A flush that began after this write has ended. */
+  #flushed(operation: Operation, answer: number, failure: unknown): void {
+    if (failure !== undefined) {
+      this.#fail(operation, failure);
+    } else if (!operation.settled) {
+      this.#markSettled(operation);
+      this.#settleWithValue(operation, answer, []);
+    }
+  }
+
+  #fail(operation: Operation, reason: unknown): void {
+    if (operation.settled) return;
+    this.#markSettled(operation);
+    operation.reject?.(reason);
+  }
+
+  /** Its promise is settled now. */
+  #markSettled(operation: Operation): void {
+    operation.settled = true;
+    operation.unlisten?.();
+    if (operation.system) this.#commit.paid();
   }
 
   #failAll(request: Request, reason: unknown): void {
     for (const operation of request.operations) {
       this.#end(operation);
-      if (operation.settled) continue;
-      operation.settled = true;
-      operation.unlisten?.();
-      operation.reject?.(reason);
+      this.#fail(operation, reason);
     }
   }
 
@@ -382,8 +424,7 @@ export class Scheduler {
 
   #abort(operation: Operation, reason: unknown): void {
     if (operation.settled) return;
-    operation.settled = true;
-    operation.reject?.(reason);
+    this.#fail(operation, reason);
     if (operation.over) return;
     const { request } = operation;
     if (request.native === undefined) {

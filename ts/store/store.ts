@@ -8,6 +8,7 @@ import { runJob } from '../jobs.js';
 import { type Location, toPath } from '../location.js';
 import type { ReadOptions } from '../options.js';
 import { settle } from './answers.js';
+import { GroupCommit } from './group-commit.js';
 import { Iteration, iterateSync, type Shape, type Source, toKeyEncoding } from './iteration.js';
 import { checkKey, type Key, writeKey } from './key.js';
 import { deleteMany, setMany } from './many.js';
@@ -19,9 +20,11 @@ import {
   checkReadOptions,
   checkWriteOptions,
   type IterateOptions,
+  type OpenSettings,
   type StoreOptions,
   toOpenOptions,
   type WriteOptions,
+  type WriteSettings,
 } from './store-options.js';
 import { TurnBudget } from './turn-budget.js';
 
@@ -80,6 +83,9 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   readonly #handle: StoreHandle;
   readonly #codec: ValueCodec;
   readonly #scheduler: Scheduler;
+  readonly #commit: GroupCommit;
+  /** Whether writes that say nothing of it wait for a flush. */
+  readonly #system: boolean;
   readonly #turnBudget = new TurnBudget(readsPerTurn);
   readonly #source: Source;
   readonly #location: string;
@@ -88,12 +94,17 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   readonly #calls = new Set<Promise<unknown>>();
   #closing: Promise<void> | undefined;
 
-  private constructor(handle: StoreHandle, codec: ValueCodec, location: string, readOnly: boolean) {
+  private constructor(handle: StoreHandle, location: Location, { native, codec, durability }: OpenSettings) {
     this.#handle = handle;
     this.#codec = codec;
-    this.#location = location;
-    this.#readOnly = readOnly;
-    const scheduler = new Scheduler(handle, (operation, answer, slabs) => settle(codec, operation, answer, slabs));
+    this.#location = describeLocation(location, native.path);
+    this.#readOnly = native.readOnly;
+    this.#system = durability === 'system';
+    const commit = new GroupCommit(handle, typeof durability === 'number' ? durability : undefined);
+    this.#commit = commit;
+    const scheduler = new Scheduler(handle, commit, (operation, answer, slabs) => {
+      settle(codec, operation, answer, slabs);
+    });
     this.#scheduler = scheduler;
     this.#source = { handle, codec, scheduler, checkOpen: () => this.#checkOpen() };
   }
@@ -127,13 +138,18 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     location: Location,
     options?: StoreOptions & { encoding?: EncodingName | Codec<any> },
   ): Promise<Store> {
-    const { native, codec } = toOpenOptions(toPath(location), options);
+    const settings = toOpenOptions(toPath(location), options);
     const handle = await runJob(
-      () => addon.storeOpen(native),
+      () => addon.storeOpen(settings.native),
       options?.signal,
       (unheard) => void addon.storeClose(unheard).catch(() => {}),
     );
-    return new Store(handle, codec, describeLocation(location, native.path), native.readOnly);
+    const { thrown } = settings.progress;
+    if (thrown !== undefined) {
+      await runJob(() => addon.storeClose(handle));
+      throw thrown.reason;
+    }
+    return new Store(handle, location, settings);
   }
 
   /** Like open(). May block. */
@@ -148,10 +164,15 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     options?: StoreOptions & { encoding?: 'auto' | 'json' | 'msgpack' },
   ): Store<V>;
   static openSync(location: Location, options?: StoreOptions & { encoding?: EncodingName | Codec<any> }): Store {
-    const { native, codec } = toOpenOptions(toPath(location), options);
+    const settings = toOpenOptions(toPath(location), options);
     options?.signal?.throwIfAborted();
-    const handle = callNative(() => addon.storeOpenSync(native));
-    return new Store(handle, codec, describeLocation(location, native.path), native.readOnly);
+    const handle = callNative(() => addon.storeOpenSync(settings.native));
+    const { thrown } = settings.progress;
+    if (thrown !== undefined) {
+      callNative(() => addon.storeCloseSync(handle));
+      throw thrown.reason;
+    }
+    return new Store(handle, location, settings);
   }
 
   /**
@@ -193,13 +214,18 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     return this.#submit(Kind.has, key, undefined, checkReadOptions, options);
   }
 
-  /** Resolves once every get that starts later, in any process, sees the value or a newer one. */
+  /**
+   * Resolves once every get that starts later, in any process, sees the value or a newer one; with durability 'system',
+   * of this write or of the store, once a power cut cannot undo it either.
+   */
   set(key: Key, value: In, options?: WriteOptions): Promise<void> {
     return new Promise((resolve, reject) => {
-      const signal = this.#begin(checkWriteOptions(options));
+      const settings = checkWriteOptions(options);
+      const signal = this.#begin(settings.signal);
       this.#checkWritable();
       checkKey(key);
-      this.#scheduler.submit(Kind.set, key, encodeValue(this.#codec, value), resolve, reject, signal);
+      const encoded = encodeValue(this.#codec, value);
+      this.#scheduler.submit(Kind.set, key, encoded, resolve, reject, signal, this.#isSystem(settings));
     });
   }
 
@@ -212,9 +238,10 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     options?: WriteOptions,
   ): Promise<void> {
     return this.#track(() => {
-      const signal = this.#begin(checkWriteOptions(options));
+      const settings = checkWriteOptions(options);
+      const signal = this.#begin(settings.signal);
       this.#checkWritable();
-      return setMany(this.#scheduler, this.#codec, entries, signal);
+      return setMany(this.#scheduler, this.#codec, entries, signal, this.#isSystem(settings));
     });
   }
 
@@ -228,7 +255,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     return this.#track(() => {
       const signal = this.#begin(checkReadOptions(options));
       this.#checkWritable();
-      return deleteMany(this.#scheduler, checkIterable('keys', keys), signal);
+      return deleteMany(this.#scheduler, checkIterable('keys', keys), signal, this.#system);
     });
   }
 
@@ -237,7 +264,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     return new Promise((resolve, reject) => {
       const signal = this.#begin(checkReadOptions(options));
       this.#checkWritable();
-      this.#scheduler.submitClear(resolve, reject, signal);
+      this.#scheduler.submitClear(resolve, reject, signal, this.#system);
     });
   }
 
@@ -282,7 +309,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     return this.#track(async () => {
       this.#begin(undefined);
       if (!this.#scheduler.isIdle) await this.#scheduler.idle();
-      await runJob(() => addon.storeFlush(this.#handle));
+      await this.#commit.flush();
     });
   }
 
@@ -346,20 +373,24 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
 
   /** Like set(). May block. */
   setSync(key: Key, value: In, options?: WriteOptions): void {
-    checkWriteOptions(options)?.throwIfAborted();
+    const settings = checkWriteOptions(options);
+    settings.signal?.throwIfAborted();
     this.#checkWritable();
     checkKey(key);
     const encoded: EncodedValue = encodeValue(this.#codec, value);
     const bytes = toScratch(encoded, scratch, scratchValue);
     this.#beginSync(key, true);
     callNative(() => addon.storeSetSync(this.#handle, scratch, writeKey(key, scratch, 0), bytes));
+    this.#commitSync(this.#isSystem(settings));
   }
 
   /** Like delete(). May block. */
   deleteSync(key: Key): boolean {
     this.#checkWritable();
     this.#beginSync(key, true);
-    return callNative(() => addon.storeDeleteSync(this.#handle, scratch, writeKey(key, scratch, 0)));
+    const existed = callNative(() => addon.storeDeleteSync(this.#handle, scratch, writeKey(key, scratch, 0)));
+    this.#commitSync(this.#system);
+    return existed;
   }
 
   /** Like clear(). May block. */
@@ -367,6 +398,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     this.#checkWritable();
     this.#scheduler.settleAll();
     callNative(() => addon.storeClearSync(this.#handle));
+    this.#commitSync(this.#system);
   }
 
   /** Like keys(). Each step of it may block. */
@@ -390,14 +422,16 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   flushSync(): void {
     this.#checkOpen();
     this.#scheduler.settleAll();
-    callNative(() => addon.storeFlushSync(this.#handle));
+    this.#commit.flushSync();
   }
 
-  /** Like close(). May block. A flush() or a step of an iteration that has no thread yet fails with ERR_CLOSED. */
+  /** Like close(). May block. A step of an iteration that has no thread yet fails with ERR_CLOSED. */
   closeSync(): void {
     this.#closing ??= Promise.resolve();
     this.#scheduler.settleAll();
+    const failure = this.#commit.endSync();
     callNative(() => addon.storeCloseSync(this.#handle));
+    if (failure !== undefined) throw failure;
   }
 
   /** closeSync(). */
@@ -444,8 +478,9 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   ): Promise<T> {
     return new Promise((resolve, reject) => {
       const signal = this.#begin(check(options));
-      if (kind === Kind.delete) this.#checkWritable();
-      this.#scheduler.submit(kind, key, value, resolve, reject, signal);
+      const write = kind === Kind.delete;
+      if (write) this.#checkWritable();
+      this.#scheduler.submit(kind, key, value, resolve, reject, signal, write && this.#system);
     });
   }
 
@@ -460,6 +495,17 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     this.#checkOpen();
     checkKey(key);
     this.#scheduler.settleKey(key, write);
+  }
+
+  /** Whether a write waits for a flush. */
+  #isSystem({ durability }: WriteSettings): boolean {
+    return durability === undefined ? this.#system : durability === 'system';
+  }
+
+  /** Something was written on this thread. */
+  #commitSync(system: boolean): void {
+    if (system) this.#commit.flushSync();
+    else this.#commit.wrote();
   }
 
   #pendingWrite(key: Key): ReturnType<Scheduler['pendingWrite']> {
@@ -503,7 +549,9 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   async #closeAfterAll(): Promise<void> {
     await Promise.all(this.#calls);
     await this.#scheduler.idle();
+    const failure = await this.#commit.end();
     await runJob(() => addon.storeClose(this.#handle));
+    if (failure !== undefined) throw failure;
   }
 
   #checkOpen(): void {
@@ -513,6 +561,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   #checkWritable(): void {
     this.#checkOpen();
     if (this.#readOnly) throw newError('ERR_READ_ONLY', 'The store is open for reading only');
+    this.#commit.check();
   }
 }
 

@@ -1,0 +1,160 @@
+// One of several processes that write and read the same keys and record it: FILE LOG NUMBER SEED ROLE.
+//   writer: all kinds of operations; filler: writes mostly, and its own keys, so that cleaning and growth are under way;
+//   reader: has no write permission.
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { COLD, type Cold, Store } from 'faultless';
+import { received, tell } from '../rig/child.js';
+import {
+  contendedKey,
+  contendedKeys,
+  fillerKey,
+  fillerValue,
+  makeValue,
+  maxSequence,
+  numberIn,
+  numberOf,
+} from './contention.js';
+import { type Ending, HistoryLog, type Method } from './history.js';
+import { Random } from './random.js';
+
+const [file = '', log = '', numberText = '', seed = '', role = ''] = process.argv.slice(2);
+const number = Number(numberText);
+using history = new HistoryLog(log);
+const random = new Random(Number(seed));
+const store = await Store.open(file, { encoding: 'buffer', readOnly: role === 'reader' });
+await tell('ready');
+await received('go');
+let stopped = false;
+void received('stop').then(() => {
+  stopped = true;
+});
+
+let sequence = 0;
+/** Writes of this process that are under way, by key: tryGet answers their values before they have happened. */
+const writing = new Uint32Array(contendedKeys);
+
+let complaints = 0;
+
+function endingOf(error: unknown): Ending {
+  const { code } = error as { code?: string };
+  if (code === 'ERR_BUSY') return 'busy';
+  if (complaints++ < 5) process.stderr.write(`${error}\n`);
+  return 'wrong';
+}
+
+/** Calls and records. `toValue` makes the checker's value of the answer; COLD: there was none. */
+async function record<T>(
+  client: number,
+  method: Method,
+  [key, value]: readonly [key: number, value?: number],
+  call: () => T | Promise<T>,
+  toValue: (answer: T) => number | Cold,
+): Promise<void> {
+  const noted = history.call(client, method, key, value ?? 0);
+  try {
+    const promised = call();
+    const answer = promised instanceof Promise ? await promised : promised;
+    const time = process.hrtime.bigint();
+    const result = toValue(answer);
+    if (result === COLD) history.end(noted, 'nothing', 0, time);
+    else history.end(noted, 'answered', result, time);
+  } catch (error) {
+    history.end(noted, endingOf(error), 0, process.hrtime.bigint());
+  }
+}
+
+const toNothing = (): number => 0;
+
+function nextValue(key: number): { value: number; bytes: Buffer } {
+  if (++sequence > maxSequence) throw new Error('more writes than values have numbers');
+  return { value: numberOf(number, sequence), bytes: makeValue(key, number, sequence) };
+}
+
+/** The keys with large values, and of many sizes, are taken less often: they cost more. */
+const anyKey = (): number => random.below(random.below(8) === 0 ? contendedKeys : contendedKeys - 2);
+const writesOfTen = { writer: 4, filler: 8, reader: 0 }[role] ?? 0;
+const isWrite = (): boolean => random.below(10) < writesOfTen;
+const isDelete = (): boolean => random.below(60) === 0;
+
+function operateSync(client: number): Promise<void> {
+  const key = anyKey();
+  const name = contendedKey(key);
+  if (isWrite()) {
+    if (isDelete()) return record(client, 'deleteSync', [key], () => store.deleteSync(name), Number);
+    const { value, bytes } = nextValue(key);
+    return record(client, 'setSync', [key, value], () => store.setSync(name, bytes), toNothing);
+  }
+  const read = (answer: Buffer | undefined | Cold) => (answer === COLD ? COLD : numberIn(key, answer));
+  const choice = random.below(4);
+  if (choice === 0) return record(client, 'hasSync', [key], () => store.hasSync(name), Number);
+  if (choice <= 2 && writing[key] === 0) return record(client, 'tryGet', [key], () => store.tryGet(name), read);
+  return record(client, 'getSync', [key], () => store.getSync(name), read);
+}
+
+async function operate(client: number): Promise<void> {
+  const key = anyKey();
+  const name = contendedKey(key);
+  if (isWrite()) {
+    writing[key] = (writing[key] ?? 0) + 1;
+    if (isDelete()) {
+      await record(client, 'delete', [key], () => store.delete(name), Number);
+    } else {
+      const { value, bytes } = nextValue(key);
+      await record(client, 'set', [key, value], () => store.set(name, bytes), toNothing);
+    }
+    writing[key] = (writing[key] ?? 0) - 1;
+    return;
+  }
+  const read = (answer: Buffer | undefined) => numberIn(key, answer);
+  const choice = random.below(3);
+  if (choice === 0) return record(client, 'has', [key], () => store.has(name), Number);
+  if (choice === 1)
+    return record(
+      client,
+      'getMany',
+      [key],
+      () => store.getMany([name]),
+      ([answer]) => read(answer),
+    );
+  return record(client, 'get', [key], () => store.get(name), read);
+}
+
+/**
+ * New keys, so that segments split, directories double, the file grows, and cleaning has records to move; then they are
+ * deleted again, and for a while there is nothing but the contended keys.
+ */
+class Filler {
+  #next = 0;
+  #turn = 0;
+
+  step(): void {
+    this.#turn = (this.#turn + 1) % 300;
+    if (this.#turn < 100) this.#setSome(20);
+    else if (this.#turn < 150) this.#deleteSome(40);
+  }
+
+  #setSome(count: number): void {
+    for (let i = 0; i < count; i++) {
+      const key = fillerKey(number, this.#next++);
+      store.setSync(key, fillerValue(key, this.#next));
+    }
+  }
+
+  #deleteSome(count: number): void {
+    for (let i = 0; i < count && this.#next > 0; i++) store.deleteSync(fillerKey(number, --this.#next));
+  }
+}
+
+async function loop(operation: () => Promise<void>): Promise<void> {
+  while (!stopped) await operation();
+}
+
+const filler = new Filler();
+const syncClient = loop(async () => {
+  for (let i = 0; i < 32; i++) await operateSync(0);
+  if (role === 'filler') filler.step();
+  await nextTurn();
+});
+await Promise.all([syncClient, ...[1, 2].map((client) => loop(() => operate(client)))]);
+await store.close();
+await tell('done');

@@ -228,6 +228,8 @@ Status Engine::Begin(const OpenOptions& options) {
     FAULTLESS_TRY(RecoverStore(options));
   } else {
     if (clean || !others) {
+      // Before the file says that it is open: who dies in between leaves nothing to recover.
+      StampControl();
       const Status marked = WriteSuperblock(FileState::kOpen);
       if (!marked.ok()) {
         // A sync failed: whether what memory shows is on the device is not known. The next opener recovers.
@@ -237,18 +239,21 @@ Status Engine::Begin(const OpenOptions& options) {
     }
     FAULTLESS_TRY(TakeOpenerSlot(true));
   }
-  if (clean || !sound || !others) {
-    const os::BootId boot = os::CurrentBootId();
-    header.boot_id[0].store(boot.words[0], std::memory_order_release);
-    header.boot_id[1].store(boot.words[1], std::memory_order_release);
-    header.inode.store(inode_, std::memory_order_release);
-    header.flush_poisoned.store(0, std::memory_order_release);
-    header.ready.store(static_cast<uint32_t>(format::ReadyState::kReady), std::memory_order_release);
-  }
+  if (!sound) StampControl();
   FAULTLESS_TRY(CheckControl());
   FAULTLESS_TRY(storage_->TryLockByte(format::kUsersByte, false, &acquired));
   if (acquired) FAULTLESS_TRY(storage_->TryLockByte(format::kWritersByte, false, &acquired));
   return acquired ? Status() : Status(Code::kBusy);
+}
+
+void Engine::StampControl() {
+  auto& header = context_.header();
+  const os::BootId boot = os::CurrentBootId();
+  header.boot_id[0].store(boot.words[0], std::memory_order_release);
+  header.boot_id[1].store(boot.words[1], std::memory_order_release);
+  header.inode.store(inode_, std::memory_order_release);
+  header.flush_poisoned.store(0, std::memory_order_release);
+  header.ready.store(static_cast<uint32_t>(format::ReadyState::kReady), std::memory_order_release);
 }
 
 Status Engine::RecoverStore(const OpenOptions& options) {

@@ -37,6 +37,8 @@ class Engine {
   Status Begin(const OpenOptions& options);
   Status TakeGate();
   Status RecoverStore(const OpenOptions& options);
+  /** Notes in the control header that it is whole, in this boot, in this file. */
+  void StampControl();
   /** `settle`: give back what the slot's dead users left; not before a recovery, which forgets it all. */
   Status TakeOpenerSlot(bool settle);
   Status SettleDead(uint32_t slot);

@@ -17,13 +17,20 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/fail_point.h"
+
 namespace faultless::format {
 
 static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<uint32_t>::is_always_lock_free);
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "mapped words are little-endian; no byte swapping is built");
 
+#ifdef FAULTLESS_FAIL_POINTS
+using Word = FailPointAtomic<uint64_t>;
+using HalfWord = FailPointAtomic<uint32_t>;
+#else
 using Word = std::atomic<uint64_t>;
 using HalfWord = std::atomic<uint32_t>;
+#endif
 
 // ───────────────────────────────────────────────────────────── units, runs, groups
 

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "base/fail_point.h"
+
 namespace faultless::store {
 
 inline void CopyFromShared(void* target, const std::byte* shared, size_t size) {
@@ -33,18 +35,23 @@ inline void CopyToShared(std::byte* shared, const void* source, size_t size) {
   for (size_t i = 0; i < whole; i++) {
     uint64_t word;
     std::memcpy(&word, at + i * 8, 8);
+    FAULTLESS_FAIL_POINT();
     __atomic_store_n(words + i, word, __ATOMIC_RELEASE);
   }
   if (size % 8 != 0) {
     uint64_t word = 0;
     std::memcpy(&word, at + whole * 8, size % 8);
+    FAULTLESS_FAIL_POINT();
     __atomic_store_n(words + whole, word, __ATOMIC_RELEASE);
   }
 }
 
 inline void ZeroShared(std::byte* shared, size_t size) {
   auto* words = reinterpret_cast<uint64_t*>(shared);
-  for (size_t i = 0; i < size / 8; i++) __atomic_store_n(words + i, 0, __ATOMIC_RELEASE);
+  for (size_t i = 0; i < size / 8; i++) {
+    FAULTLESS_FAIL_POINT();
+    __atomic_store_n(words + i, 0, __ATOMIC_RELEASE);
+  }
 }
 
 }  // namespace faultless::store

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "base/fail_point.h"
 #include "os/os.h"
 #include "os/posix/aside.h"
 #include "os/posix/signals.h"
@@ -112,6 +113,7 @@ Status CreateAside(const char* path, uint32_t permissions, int* fd, std::string*
 }
 
 Status PublishFile(int fd, const std::string& aside, const char* path) {
+  FAULTLESS_FAIL_POINT();
   if (aside.empty()) {
     if (linkat(AT_FDCWD, DescriptorPath(fd).text, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0) return {};
     return Status::FromErrno(errno, "linkat");
@@ -146,6 +148,7 @@ Status StatPath(const char* path, FileInfo* info) {
 }
 
 Status ReserveSpace(int fd, uint64_t offset, uint64_t length) {
+  FAULTLESS_FAIL_POINT();
   if (length == 0) return {};
   struct stat before;
   if (fstat(fd, &before) != 0) return Status::FromErrno(errno, "fstat");

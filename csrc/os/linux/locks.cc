@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "base/fail_point.h"
 #include "os/os.h"
 
 namespace faultless::os {
@@ -22,6 +23,7 @@ struct flock LockOf(short type, uint64_t offset) {
 }  // namespace
 
 Status TryLockByte(int fd, uint64_t offset, bool exclusive, bool* acquired) {
+  FAULTLESS_FAIL_POINT();
   struct flock lock = LockOf(exclusive ? F_WRLCK : F_RDLCK, offset);
   *acquired = fcntl(fd, F_OFD_SETLK, &lock) == 0;
   if (*acquired || errno == EAGAIN || errno == EACCES) return {};
@@ -29,6 +31,7 @@ Status TryLockByte(int fd, uint64_t offset, bool exclusive, bool* acquired) {
 }
 
 Status UnlockByte(int fd, uint64_t offset) {
+  FAULTLESS_FAIL_POINT();
   struct flock lock = LockOf(F_UNLCK, offset);
   if (fcntl(fd, F_OFD_SETLK, &lock) != 0) return Status::FromErrno(errno, "fcntl");
   return {};

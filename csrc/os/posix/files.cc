@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/fail_point.h"
 #include "os/os.h"
 #include "os/posix/aside.h"
 #include "os/posix/signals.h"
@@ -36,6 +37,7 @@ Status OpenFile(const char* path, Access access, int* fd) {
 }
 
 Status SyncDirectoryOf(const char* path) {
+  FAULTLESS_FAIL_POINT();
   const std::string directory = DirectoryOf(path);
   int fd;
   do {
@@ -99,6 +101,7 @@ Status ReadAt(int fd, void* target, size_t length, uint64_t offset) {
 }
 
 Status WriteAt(int fd, const void* source, size_t length, uint64_t offset) {
+  FAULTLESS_FAIL_POINT();
   const auto* bytes = static_cast<const std::byte*>(source);
   SignalGuard guard;
   while (length > 0) {
@@ -116,6 +119,7 @@ Status WriteAt(int fd, const void* source, size_t length, uint64_t offset) {
 }
 
 Status SyncFile(int fd) {
+  FAULTLESS_FAIL_POINT();
   int result;
   do {
 #ifdef F_FULLFSYNC

@@ -29,9 +29,9 @@ Gate& Gate::OfProcess() {
 
 Gate::Device* Gate::DeviceOf(uint64_t id, bool may_stall) {
   const std::lock_guard<std::mutex> guard(mutex_);
-  Device*& device = devices_[id];
-  if (device == nullptr) device = new Device(may_stall);
-  return device;
+  std::unique_ptr<Device>& device = devices_[id];
+  if (!device) device.reset(new Device(may_stall));
+  return device.get();
 }
 
 void Gate::Add(Waiter* waiter) {

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -52,8 +53,8 @@ class Gate {
   static Gate& OfProcess();
 
   /**
-   * The device with this id (st_dev). `may_stall`: false where it is memory. Files of which nothing tells the device
-   * before they are open share kUnknownDevice.
+   * The device with this id (st_dev); the gate's, for as long as it lives. `may_stall`: false where it is memory. Files
+   * of which nothing tells the device before they are open share kUnknownDevice.
    */
   Device* DeviceOf(uint64_t id, bool may_stall);
   static constexpr uint64_t kUnknownDevice = ~uint64_t{0};
@@ -81,7 +82,7 @@ class Gate {
   // Guarded by mutex_.
   uint32_t limit_;
   uint32_t running_ = 0;
-  std::map<uint64_t, Device*> devices_;
+  std::map<uint64_t, std::unique_ptr<Device>> devices_;
   std::vector<Waiter*> waiters_;
 };
 

@@ -34,6 +34,7 @@ const calls: Record<string, (store: Store) => unknown> = {
   clear: (store) => store.clear(),
   flush: (store) => store.flush(),
   residency: (store) => store.residency(),
+  verify: (store) => store.verify(),
   clearSync: (store) => store.clearSync(),
   flushSync: (store) => store.flushSync(),
   keysSync: (store) => store.keysSync(),
@@ -47,7 +48,19 @@ const calls: Record<string, (store: Store) => unknown> = {
 };
 
 const writes = ['set', 'delete', 'setMany', 'deleteMany', 'clear', 'setSync', 'deleteSync', 'clearSync'];
-const promises = ['get', 'has', 'set', 'delete', 'getMany', 'setMany', 'deleteMany', 'clear', 'flush', 'residency'];
+const promises = [
+  'get',
+  'has',
+  'set',
+  'delete',
+  'getMany',
+  'setMany',
+  'deleteMany',
+  'clear',
+  'flush',
+  'residency',
+  'verify',
+];
 
 /** The call fails with this code: by a rejection where it is a promise method, else by throwing. */
 async function fails(name: string, call: () => unknown, code: Parameters<typeof throws>[1], kind?: typeof Error) {

@@ -8,10 +8,11 @@ export { type ErrorCode, FaultlessError } from './errors.js';
 export type { Location } from './location.js';
 export { type Advice, type MapOptions, MappedFile } from './mapped-file.js';
 export type { MapReadStreamOptions, MapWriteStreamOptions } from './mapped-file-streams.js';
-export type { OpenFlags, ReadOptions } from './options.js';
+export type { LongWork, OpenFlags, ReadOptions } from './options.js';
 export type { Key } from './store/key.js';
 export { Store, type StoreStats } from './store/store.js';
 export type { IterateOptions, StoreOptions, WriteOptions } from './store/store-options.js';
+export type { VerifyReport } from './store/verification.js';
 
 /** The version of the native part. */
 export const version: string = addon.version;

@@ -12,6 +12,14 @@ export interface OpenFlags {
   signal?: AbortSignal;
 }
 
+/** Work on a whole store. */
+export interface LongWork {
+  /** Rejects at once with the signal's reason; what is under way ends within a moment. */
+  signal?: AbortSignal;
+  /** Told now and then how far it is: done never goes back, and is total in the end. What it throws ends the work. */
+  onProgress?(done: number, total: number): void;
+}
+
 export interface ReadOptions {
   /** Rejects at once with the signal's reason. What is already on a thread finishes there, unheard. */
   signal?: AbortSignal;

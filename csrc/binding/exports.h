@@ -15,6 +15,7 @@ bool InitStore(napi_env env, napi_value exports);
 bool InitStoreRequest(napi_env env, napi_value exports);
 bool InitStoreScan(napi_env env, napi_value exports);
 bool InitStoreSync(napi_env env, napi_value exports);
+bool InitStoreVerify(napi_env env, napi_value exports);
 
 /** StoreStats.queue of one lane. */
 napi_value LaneStatsToJs(napi_env env, const Lane& lane);

@@ -21,6 +21,7 @@ using format::RecordView;
 using format::RunKind;
 
 constexpr int kSegmentAttempts = 16;
+constexpr int kUnusableWords = 1000;  // of a directory: then all of it is none
 constexpr uint64_t kLockedCountNs = 1'000'000;
 constexpr uint64_t kPiecesPerLook = 4096;
 constexpr uint64_t kExtentsPerLook = 16'384;
@@ -119,7 +120,7 @@ Status ShardVerification::CheckSegment() {
       findings_->Damaged(missing, "a part of the index cannot be read");
     }
     incomplete_ = true;
-    if (copy.route.word == 0 || depth > format::kMaxDirectoryDepth)
+    if (copy.route.word == 0 || depth > format::kMaxDirectoryDepth || ++unusable_words_ == kUnusableWords)
       prefix_ = uint64_t{1} << kDirectoryBits;
     else
       skip(depth);
@@ -130,6 +131,7 @@ Status ShardVerification::CheckSegment() {
                        "a segment lies in no index unit of its shard");
     incomplete_ = true;
     skip(copy.local_depth);
+    if (++unusable_words_ == kUnusableWords) prefix_ = uint64_t{1} << kDirectoryBits;
     return Code::kOk;
   }
   if (copy.bad_word != 0) {

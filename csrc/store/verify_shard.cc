@@ -126,10 +126,6 @@ Status ShardVerification::EnterExtent(uint64_t unit, uint64_t sequence, uint64_t
   incarnation_ = view.incarnation;
   position_ = unit * format::kUnitBytes;
   extent_end_ = position_ + RunBytes(view.size_class);
-  if (sequence == end_.sequence && (end_.position < position_ || end_.position > extent_end_)) {
-    findings_->Damaged(context_.OffsetOf(&shard_.head), "the head of a queue is damaged");
-    end_.position = extent_end_;
-  }
   context_.storage->WillNeed(position_, extent_end_ - position_);
   return Code::kOk;
 }
@@ -220,6 +216,10 @@ Status ShardVerification::Walk() {
   uint64_t bytes_left = kBytesPerStep;
   for (uint64_t i = 0; i < kRecordsPerStep && bytes_left > 0 && phase_ == Phase::kWalk && value_.position == 0; i++) {
     const bool last = sequence_ == end_.sequence;
+    if (last && (end_.position % 8 != 0 || UnitOf(end_.position) < unit_ || end_.position > extent_end_)) {
+      findings_->Damaged(context_.OffsetOf(&shard_.head), "the head of a queue is damaged");
+      end_.position = extent_end_;
+    }
     const uint64_t limit = last ? end_.position : extent_end_;
     if (last && position_ >= limit) return EndWalk();
     if (limit - position_ < sizeof(format::RecordHeader)) return LeaveExtent();

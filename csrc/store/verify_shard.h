@@ -123,6 +123,7 @@ class ShardVerification {
   // The index.
   uint64_t prefix_ = 0;
   int repeated_ = 0;
+  int unusable_words_ = 0;
   bool incomplete_ = false;  // a part of it could not be looked at
   uint64_t entries_ = 0;
   std::unordered_set<uint64_t> segments_;

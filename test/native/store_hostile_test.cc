@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "format/layout.h"
+#include "store/verify.h"
 #include "store_children.h"
 
 // In the place of libc's: every run damages the same file, so that a seed says everything.
@@ -135,6 +136,16 @@ void UseDamaged(const std::string& path, bool read_only, const std::string& what
   }
   static_cast<void>(store->GetStats());
   static_cast<void>(store->Size());
+  const auto verification = store->Verify();
+  for (int steps = 0; !verification->done(); steps++) {
+    const Status step = verification->Step();
+    EXPECT_ANSWER(step, what);
+    if (!step.ok() || steps > 1'000'000) {
+      EXPECT_LT(steps, 1'000'000) << what << "a verification without end";
+      break;
+    }
+  }
+  static_cast<void>(verification->Report());
   double share;
   EXPECT_ANSWER(store->Residency(&share), what);
   const auto scan = [&] {

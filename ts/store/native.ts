@@ -15,6 +15,11 @@ export interface NativeScan {
   readonly __kind: 'scan';
 }
 
+/** A verification of the native part: opaque. */
+export interface NativeVerification {
+  readonly __kind: 'verification';
+}
+
 export interface NativeOpenOptions {
   path: string;
   readOnly: boolean;
@@ -48,6 +53,16 @@ export interface ScanStep {
   table: Uint32Array;
   slabs: Buffer[];
   done: boolean;
+}
+
+/** A step of a verification; the last one has the outcome. */
+export interface VerifyStep {
+  done: number;
+  total: number;
+  records?: number;
+  bytes?: number;
+  /** offset, reason, offset, reason … */
+  damaged?: (number | string)[];
 }
 
 export interface NativeStoreStats {
@@ -98,6 +113,9 @@ export interface StoreAddon {
   storeScan(handle: StoreHandle, prefix: Uint8Array, wantValues: boolean): NativeScan;
   storeScanStep(scan: NativeScan, maxBytes: number, limit: number): Promise<ScanStep>;
   storeScanStepSync(scan: NativeScan, maxBytes: number, limit: number): ScanStep;
+
+  storeVerification(handle: StoreHandle): NativeVerification;
+  storeVerifyStep(verification: NativeVerification): Promise<VerifyStep>;
 
   storeGetSync(handle: StoreHandle, scratch: Uint8Array, keyBytes: number): number | Buffer;
   storeTryGet(handle: StoreHandle, scratch: Uint8Array, keyBytes: number): number | Buffer;

@@ -286,7 +286,8 @@ Status FreeClosedLimbo(const Context& context) {
     const uint64_t unit = allocator.limbo_closing.load(std::memory_order_relaxed);
     if (unit == 0) return Code::kOk;
     EntryView view;
-    const bool retired = ReadRun(context, unit, RunKind::kQueue, &view) || ReadRun(context, unit, RunKind::kValue, &view);
+    const bool retired =
+        ReadRun(context, unit, RunKind::kQueue, &view) || ReadRun(context, unit, RunKind::kValue, &view);
     if (!retired || !IsInLimbo(context, unit)) return DamagedLink(context, allocator.limbo_closing);
     Transaction transaction = AllocatorTransaction(context);
     transaction.Set(allocator.limbo_closing, view.next);

@@ -48,7 +48,8 @@ struct RunUse {
  * use any more, or waits in limbo already, only the anchor changes: releasing twice is releasing once.
  */
 Status FreeRun(const Context& context, uint64_t unit, const RunUse& use, const format::Word* anchor);
-/** Frees the first run of a chain linked by TableEntry::next; the head moves on to the next. kCorrupt: it is of another use. */
+/** Frees the first run of a chain linked by TableEntry::next; the head moves on to the next. kCorrupt: it is of another
+ * use. */
 Status FreeFirstOfChain(const Context& context, const format::Word* head, const RunUse& use);
 /** Puts the run into limbo until the next flush; likewise. */
 Status RetireRun(const Context& context, uint64_t unit, const RunUse& use, const format::Word* anchor);

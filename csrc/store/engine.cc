@@ -7,6 +7,7 @@
 #include "format/superblock.h"
 #include "os/os.h"
 #include "store/allocator.h"
+#include "store/flush.h"
 #include "store/large_value.h"
 #include "store/lock.h"
 #include "store/mapped_storage.h"
@@ -373,7 +374,11 @@ Status Engine::Close() {
     }
     // A substitute page is private: what this process sees is not what the file has.
     if (storage_->HasSubstitutes() && storage_->Restore() > 0) return {Code::kIo, "part of the file cannot be read"};
-    // What the mark promises must be on the device before the mark is.
+    // What the mark promises must be on the device before the mark is; and what was closed is promised from now on, so
+    // that no extent goes that an older mark in a queue still counts. Where there is no room for marks the sync must
+    // do.
+    const Status flushed = Flush(context_);
+    if (flushed.code() == Code::kIo) return flushed;
     FAULTLESS_TRY(storage_->Sync());
     FAULTLESS_TRY(RereadSuperblock());
     return WriteSuperblock(FileState::kClean);

@@ -97,6 +97,7 @@ Status ShardVerification::Begin() {
   FAULTLESS_TRY(ReadWords(&words));
   found_before_ = findings_->count();
   commits_before_ = words.commits;
+  findings_->commits_before[shard_index_] = words.commits;
   clear_before_ = {words.clear_sequence, words.clear_position};
   if (words.head == 0) {
     phase_ = Phase::kIndex;

@@ -305,12 +305,17 @@ Status TableVerification::IsOwned(const Run& run, bool* owned) const {
   *owned = true;
   // Released runs tell it themselves, always before what referred to them does: asked last.
   const auto unowned = [&] { *owned = !IsSame(run); };
+  // Where the shard has changed since its walk began, its runs may have, too: nothing is said of them then.
+  if (findings_->unseen_shards[run.shard] ||
+      context_.shard(run.shard).commits.load(std::memory_order_acquire) != findings_->commits_before[run.shard]) {
+    return Code::kOk;
+  }
   if (run.kind == RunKind::kValue) {
-    if (!findings_->IsReferred(run.unit) && !findings_->unseen_shards[run.shard]) unowned();
+    if (!findings_->IsReferred(run.unit)) unowned();
     return Code::kOk;
   }
   if (run.kind == RunKind::kIndex) {
-    if (!index_units_.contains(run.unit) && !findings_->unseen_shards[run.shard]) unowned();
+    if (!index_units_.contains(run.unit)) unowned();
     return Code::kOk;
   }
   const format::ShardControl& shard = context_.shard(run.shard);

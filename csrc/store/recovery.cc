@@ -310,19 +310,26 @@ class Recovery {
       shard.clear_sequence.store(extents[clear_extent].sequence, kRelaxed);
       shard.clear_position.store(clear_position, kRelaxed);
     }
-    FAULTLESS_TRY(ForEach(extents, plan, clear_extent, clear_position,
-                          [&](size_t, uint64_t position, const RecordView& record, uint64_t bytes) {
-                            return ReplayRecord(shard_index, position, record, bytes);
-                          }));
-    for (size_t i = clear_extent; i < plan.last && !unsound_.empty(); i++) {
-      for (const uint64_t position : unsound_) {
-        if (position < extents[i].begin() || position >= extents[i].end || !IsLive(shard_index, position)) continue;
-        if (*unsound_live != kNoLimit && (i > *unsound_extent || position > *unsound_live)) continue;
+    // The longest beginning of the queue in which no unsound record is alive ends before the last record that made
+    // their number other than 0: looked for by shortening the queue again and again, it would take a replay for each
+    // one of a key that was overwritten often.
+    uint64_t alive = 0;
+    const auto replay = [&](size_t i, uint64_t position, const RecordView& record, uint64_t bytes) -> Status {
+      const bool set = record.kind == RecordKind::kSet;
+      uint64_t replaced = 0;
+      FAULTLESS_TRY(ReplayRecord(shard_index, position, record, bytes, &replaced));
+      if (unsound_.empty()) return Code::kOk;
+      const uint64_t before = alive;
+      if (replaced != 0 && unsound_.contains(replaced)) alive--;
+      if (set && unsound_.contains(position)) alive++;
+      if (before == 0 && alive != 0) {
         *unsound_live = position;
         *unsound_extent = i;
       }
-      if (*unsound_live != kNoLimit) break;
-    }
+      return Code::kOk;
+    };
+    FAULTLESS_TRY(ForEach(extents, plan, clear_extent, clear_position, replay));
+    if (alive == 0) *unsound_live = kNoLimit;
     return Code::kOk;
   }
 
@@ -364,7 +371,9 @@ class Recovery {
     return FindOther(shard_index, hash, record.key, &hit, &facts).ok() && hit.position == position;
   }
 
-  Status ReplayRecord(uint32_t shard_index, uint64_t position, const RecordView& record, uint64_t bytes) {
+  /** *replaced: position of the record of the same key that was alive before; 0: none. */
+  Status ReplayRecord(uint32_t shard_index, uint64_t position, const RecordView& record, uint64_t bytes,
+                      uint64_t* replaced) {
     if (record.kind != RecordKind::kSet && record.kind != RecordKind::kTombstone) return Code::kOk;
     ShardControl& shard = context_.shard(shard_index);
     const uint64_t hash = HashBytes(record.key.data(), record.key.size(), context_.superblock.hash_seed);
@@ -375,6 +384,7 @@ class Recovery {
     const Status found = FindOther(shard_index, hash, record.key, &hit, &old);
     const bool replaces = found.ok();
     if (!replaces && found.code() != Code::kAbsent) return found;
+    if (replaces) *replaced = hit.position;
     if (record.kind == RecordKind::kTombstone) {
       if (!replaces) return Code::kOk;
       Transaction transaction(context_, &shard.intent, &shard, shard_index);

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { root } from './run.mjs';
 
-const files = ['csrc', 'test/native', 'bench']
+const files = ['csrc', 'test/native', 'test/fuzz', 'bench']
   .flatMap((directory) =>
     readdirSync(path.join(root, directory), { recursive: true }).map((name) => path.join(directory, name)),
   )

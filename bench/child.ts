@@ -1,33 +1,15 @@
 /** The process of one round: does the task it is given as its argument, and tells its parent what came of it. */
-import { once } from 'node:events';
-import { makeKeys, Values } from './data.js';
-import type { FromChild, Task } from './messages.js';
+import { answerParent, waitForGo } from './answering.js';
+import { Values } from './data.js';
+import type { Task } from './messages.js';
 import { startChild } from './processes.js';
 import { storeOf } from './systems/index.js';
 import type { OpenOptions } from './systems/system.js';
-import { writeAll } from './works/filling.js';
+import { fillStore } from './works/filling.js';
 import { works } from './works/index.js';
 import type { Helper, Round, Work } from './works/work.js';
 
-process.on('disconnect', () => process.exit(1)); // the parent is gone
-
-const task: Task = JSON.parse(process.argv[2] ?? '');
-tell(await perform(task).then(toAnswer, toError));
-process.removeAllListeners('disconnect');
-process.disconnect?.();
-
-function tell(message: FromChild): void {
-  process.send?.(message);
-}
-
-function toAnswer(answer: unknown): FromChild {
-  return { answer };
-}
-
-function toError(error: unknown): FromChild {
-  const refused = (error as { code?: unknown } | undefined)?.code === 'ERR_MEMLOCK';
-  return { error: error instanceof Error ? (error.stack ?? error.message) : String(error), refused };
-}
+await answerParent(perform);
 
 async function perform(task: Task): Promise<unknown> {
   const work = works.find(({ name }) => name === task.work);
@@ -37,12 +19,6 @@ async function perform(task: Task): Promise<unknown> {
   if (task.what === 'help') return work.helper?.(round, waitForGo);
   if (work.store?.filled === 'each round') await fill(round);
   return work.run(round);
-}
-
-async function waitForGo(): Promise<void> {
-  const go = once(process, 'message');
-  tell({ ready: true });
-  await go;
 }
 
 function toRound(work: Work, task: Task): Round {
@@ -61,20 +37,13 @@ function toRound(work: Work, task: Task): Round {
 }
 
 async function fork(task: Task): Promise<Helper> {
-  const child = startChild(task);
-  await child.ready;
+  const child = startChild(new URL(import.meta.url), task, { name: `the helper of ${task.work} with ${task.system}` });
+  await child.paused();
   return { go: () => child.go(), result: child.answer };
 }
 
 async function fill(round: Round): Promise<void> {
-  const keys = makeKeys(round.scale.keys);
   const connection = await round.open();
-  await writeAll(
-    connection,
-    0,
-    keys.length,
-    (i) => keys[i] as string,
-    (i) => round.values.of(i),
-  );
+  await fillStore(connection, round.scale.keys, round.values);
   await connection.close();
 }

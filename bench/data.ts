@@ -37,6 +37,40 @@ export class Random {
   }
 }
 
+/** Numbers of 0 … limit − 1 by Zipf's law: number i comes (i + 1)^−0.99 times as often as number 0. */
+export class Zipf {
+  readonly #random: Random;
+  /** Of number i: how many of all are it or smaller ones. */
+  readonly #shares: Float64Array;
+
+  constructor(seed: number, limit: number) {
+    this.#random = new Random(seed);
+    this.#shares = new Float64Array(limit);
+    let sum = 0;
+    for (let i = 0; i < limit; i++) {
+      sum += (i + 1) ** -0.99;
+      this.#shares[i] = sum;
+    }
+    for (let i = 0; i < limit; i++) this.#shares[i] = (this.#shares[i] as number) / sum;
+  }
+
+  next(): number {
+    const share = this.#random.next() / 2 ** 32;
+    let [low, high] = [0, this.#shares.length - 1];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#shares[middle] as number) > share) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  /** `count` numbers. */
+  list(count: number): Uint32Array {
+    return Uint32Array.from({ length: count }, () => this.next());
+  }
+}
+
 /** Keys number `from` to `from + count`: `k`, eight hexadecimal digits without order, `-`, ten digits. */
 export function makeKeys(count: number, from = 0): string[] {
   return Array.from({ length: count }, (_, i) => {
@@ -60,11 +94,12 @@ export class Values {
   readonly #strings: string[];
   readonly #buffers: Buffer[];
 
-  constructor(kind: 'strings' | 'bytes') {
+  /** `size`: of each value, in bytes; a multiple of 4. */
+  constructor(kind: 'strings' | 'bytes', size: number = valueBytes) {
     this.kind = kind;
     const random = new Random(7);
     this.#buffers = Array.from({ length: poolSize }, () => {
-      const bytes = Buffer.from({ length: (valueBytes * 3) / 4 } as ArrayLike<number>);
+      const bytes = Buffer.from({ length: (size * 3) / 4 } as ArrayLike<number>);
       for (let i = 0; i < bytes.length; i++) bytes[i] = random.next();
       return Buffer.from(bytes.toString('base64'), 'latin1');
     });
@@ -81,20 +116,21 @@ export class Values {
   }
 
   /** Throws where `value` is not what key `number` holds in this version. */
-  check(number: number, value: Stored | undefined, version = 0): void {
+  check(number: number, value: Stored | Uint8Array | undefined, version = 0): void {
     const index = this.#index(number, version);
     if (this.kind === 'strings') {
       if (value === this.#strings[index]) return;
-    } else if (Buffer.isBuffer(value) && isSame(value, this.#buffers[index] as Buffer)) {
+    } else if (value instanceof Uint8Array && isSame(this.#buffers[index] as Buffer, value)) {
       return;
     }
-    throw new Error(`wrong answer for key ${number}: ${String(value)}`);
+    throw new Error(`wrong answer for key ${number}: ${String(value).slice(0, 100)}`);
   }
 }
 
-/** All bytes, compared here: cheaper for so few than a call of native code. */
-function isSame(a: Buffer, b: Buffer): boolean {
+/** All bytes; few are compared here, which is cheaper than a call of native code. */
+function isSame(a: Buffer, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;
+  if (a.length > 256) return a.equals(b);
   let difference = 0;
   for (let i = 0; i < a.length; i++) difference |= (a[i] as number) ^ (b[i] as number);
   return difference === 0;

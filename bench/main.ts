@@ -1,29 +1,18 @@
 /** `npm run bench`: faultless beside its peers. See docs/performance.md. */
-import { mkdir, writeFile } from 'node:fs/promises';
-import path from 'node:path';
+import { endSignals, readOptions } from './command-line.js';
 import { help, type Options, parseOptions } from './options.js';
 import { installPeers, peerNames } from './peers.js';
 import { describeCircumstances } from './report/circumstances.js';
 import { type Comparison, compare } from './report/comparison.js';
+import { writeResults } from './report/results.js';
 import { formatComparison, formatSummary, heading } from './report/table.js';
 import { Runner } from './runner.js';
-
-const endSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(args: string[]): Promise<number> {
-  let options: Options;
-  try {
-    options = parseOptions(args);
-  } catch (error) {
-    console.error(`${(error as Error).message} (--help tells what there is)`);
-    return 2;
-  }
-  if (options.help) {
-    console.log(help);
-    return 0;
-  }
+  const options = readOptions(args, parseOptions, help);
+  if (typeof options === 'number') return options;
   try {
     return await run(options);
   } catch (error) {
@@ -60,11 +49,8 @@ async function run(options: Options): Promise<number> {
   } finally {
     await runner.close();
   }
-  const file = path.join(options.results, `${circumstances.date.replace(/[:.]/g, '-')}.json`);
-  await mkdir(options.results, { recursive: true });
-  const results = { circumstances, rounds, scale, comparisons };
-  await writeFile(file, `${JSON.stringify(results, undefined, 2)}\n`);
-  console.log(`\n${formatSummary(comparisons)}; all figures in ${path.relative(process.cwd(), file)}`);
+  const file = await writeResults(options.results, 'works', { circumstances, rounds, scale, comparisons });
+  console.log(`\n${formatSummary(comparisons)}; all figures in ${file}`);
   return comparisons.some(({ systems }) => systems.some(({ error, refused }) => error !== undefined && !refused))
     ? 1
     : 0;

@@ -1,4 +1,4 @@
-/** What the process that measures is told, and what it tells. */
+/** What the process of a round is told. */
 import type { Place, SystemName } from './systems/system.js';
 import type { Scale } from './works/work.js';
 
@@ -11,9 +11,3 @@ export interface Task {
   seed: number;
   place: Place;
 }
-
-/**
- * A helper is ready and waits for 'go'; every process ends with an answer of its task, or with an error. `refused`: the machine does
- * not allow what the work needs.
- */
-export type FromChild = { ready: true } | { answer: unknown } | { error: string; refused: boolean };

@@ -2,6 +2,7 @@
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { toNumber } from './command-line.js';
 import { root } from './root.js';
 import { type SystemName, systemNames } from './systems/system.js';
 import { works } from './works/index.js';
@@ -82,10 +83,4 @@ function toSystems(list: string): readonly SystemName[] {
   }
   if (!names.includes('faultless')) throw new Error('--systems must have faultless: the others are compared with it');
   return systemNames.filter((name) => names.includes(name));
-}
-
-function toNumber(name: string, text: string, min: number, max: number, whole: boolean): number {
-  const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
-  if (value >= min && value <= max && (!whole || Number.isInteger(value))) return value;
-  throw new Error(`${name} must be ${whole ? 'an integer' : 'a number'} from ${min} to ${max}, not ${text}`);
 }

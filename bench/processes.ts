@@ -1,9 +1,12 @@
 /** Processes that measure: each does one task and ends. */
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { FromChild, Task } from './messages.js';
 
-const program = fileURLToPath(new URL('./child.js', import.meta.url));
+/**
+ * What a child tells: `paused`, that it waits for 'go'; and at last an answer of its task, or an error. `refused`: the
+ * machine does not allow what the task needs.
+ */
+export type FromChild = { paused: true } | { answer: unknown } | { error: string; refused: boolean };
 
 /** What a task failed with. */
 export class TaskError extends Error {
@@ -17,8 +20,9 @@ export class TaskError extends Error {
 }
 
 export interface RunningChild {
-  /** Of a helper: it waits for go(). Rejects where it fails before. */
-  readonly ready: Promise<void>;
+  readonly pid: number;
+  /** Resolves once it waits for go(), for the first time or again. Rejects where it ends before. */
+  paused(): Promise<void>;
   /** Resolves once the process has ended. Rejects where its task failed. */
   readonly answer: Promise<unknown>;
   go(): void;
@@ -26,28 +30,57 @@ export interface RunningChild {
   kill(): void;
 }
 
-export function startChild(task: Task): RunningChild {
-  const child = fork(program, [JSON.stringify(task)], { execArgv: [], serialization: 'advanced' });
+export interface ChildOptions {
+  /** For messages. */
+  name: string;
+  /** Added to this process's environment. */
+  env?: Record<string, string>;
+  /** Of Node itself. */
+  execArgv?: string[];
+}
+
+/** Starts the script, which answers by answerParent(). */
+export function startChild(script: URL, task: object, { name, env = {}, execArgv = [] }: ChildOptions): RunningChild {
+  const child = fork(fileURLToPath(script), [JSON.stringify(task)], {
+    execArgv,
+    serialization: 'advanced',
+    env: { ...process.env, ...env },
+  });
   let last: FromChild | undefined;
+  let pauses = 0;
+  let notify: (() => void) | undefined;
   const answer = new Promise<unknown>((resolve, reject) => {
     child.on('error', reject);
     child.on('message', (message: FromChild) => {
       last = message;
+      if ('paused' in message) pauses++;
+      notify?.();
     });
     child.on('close', (code, signal) => {
       if (last !== undefined && 'answer' in last && code === 0) resolve(last.answer);
       else if (last !== undefined && 'error' in last) reject(new TaskError(last.error, last.refused));
-      else
-        reject(new Error(`the process of ${task.work} with ${task.system} ended by ${signal ?? `exit code ${code}`}`));
+      else reject(new Error(`the process of ${name} ended by ${signal ?? `exit code ${code}`}`));
     });
   });
-  answer.catch(() => {}); // Whoever waits for `ready` alone hears of it there.
-  const ready = new Promise<void>((resolve, reject) => {
-    child.on('message', (message: FromChild) => {
-      if ('ready' in message) resolve();
-    });
-    answer.then(() => reject(new Error('the process ended without being ready')), reject);
+  answer.catch(() => {}); // Whoever waits for paused() alone hears of it there.
+  const ended = answer.then(() => {
+    throw new Error(`the process of ${name} ended without waiting`);
   });
-  ready.catch(() => {});
-  return { ready, answer, go: () => void child.send('go'), kill: () => void child.kill('SIGKILL') };
+  ended.catch(() => {});
+  const paused = async (): Promise<void> => {
+    while (pauses === 0) {
+      const told = new Promise<void>((resolve) => {
+        notify = resolve;
+      });
+      await Promise.race([told, ended]);
+    }
+    pauses--;
+  };
+  return {
+    pid: child.pid ?? 0,
+    paused,
+    answer,
+    go: () => void child.send('go'),
+    kill: () => void child.kill('SIGKILL'),
+  };
 }

@@ -32,6 +32,7 @@ export class Runner {
   readonly #rounds: number;
   readonly #scale: Scale;
   readonly #directory: string;
+  readonly #program: URL;
   readonly #run = randomBytes(4).toString('hex');
   /** Stores that were filled for all rounds. */
   readonly #filled = new Map<string, { system: SystemName; place: Place }>();
@@ -39,21 +40,26 @@ export class Runner {
   #child: RunningChild | undefined;
   #stopped = false;
 
-  private constructor(systems: readonly SystemName[], rounds: number, scale: Scale, directory: string) {
+  private constructor(systems: readonly SystemName[], rounds: number, scale: Scale, directory: string, program: URL) {
     this.#systems = systems;
     this.#rounds = rounds;
     this.#scale = scale;
     this.#directory = directory;
+    this.#program = program;
   }
 
-  /** With a directory of its own below `directory`; close() removes it. */
+  /**
+   * With a directory of its own below `directory`; close() removes it. `program`: child.ts of this build, or of another
+   * one, whose package is the one that is measured then.
+   */
   static async create(
     systems: readonly SystemName[],
     rounds: number,
     scale: Scale,
     directory: string,
+    program: URL = new URL('./child.js', import.meta.url),
   ): Promise<Runner> {
-    return new Runner(systems, rounds, scale, await mkdtemp(path.join(directory, 'faultless-bench-')));
+    return new Runner(systems, rounds, scale, await mkdtemp(path.join(directory, 'faultless-bench-')), program);
   }
 
   /** Never rejects for what a system did: that is in the outcome. Rejects after stop(). */
@@ -67,7 +73,7 @@ export class Runner {
         const outcome = outcomes[(i + round) % outcomes.length] as Outcome;
         if (outcome.error !== undefined) continue;
         try {
-          outcome.measurements.push(await this.#round(work, outcome.system, round));
+          outcome.measurements.push(await this.round(work, outcome.system, round));
         } catch (error) {
           if (this.#stopped) throw new Error('stopped', { cause: error });
           outcome.error = (error as Error).message;
@@ -90,7 +96,8 @@ export class Runner {
     await rm(this.#directory, { recursive: true, force: true });
   }
 
-  async #round(work: Work, system: SystemName, round: number): Promise<Measurement> {
+  /** One round of one system. Rejects where it fails. */
+  async round(work: Work, system: SystemName, round: number): Promise<Measurement> {
     const { store } = work;
     if (store?.filled === 'once') {
       const place = await this.#fill(work, system, store);
@@ -121,7 +128,8 @@ export class Runner {
 
   async #perform(what: Task['what'], work: Work, system: SystemName, place: Place, seed: number): Promise<unknown> {
     if (this.#stopped) throw new Error('stopped');
-    this.#child = startChild({ what, work: work.name, system, scale: this.#scale, seed, place });
+    const task: Task = { what, work: work.name, system, scale: this.#scale, seed, place };
+    this.#child = startChild(this.#program, task, { name: `${work.name} with ${system}` });
     try {
       return await this.#child.answer;
     } finally {

@@ -50,6 +50,31 @@ describe('a device', () => {
     await file.close();
   });
 
+  test('that is slow: what is in memory is answered first, and what is not by few rounds of it', async (t) => {
+    const readDelayMs = 100;
+    const disk = await SlowDisk.forTest(t, { sizeMiB: 32, readDelayMs });
+    if (disk === undefined) return;
+    const bytes = pattern(size);
+    const file = await MappedFile.open(await coldFile(disk));
+    await file.advise('random');
+    await file.read(0, 4096);
+    let answered = 0;
+    const start = performance.now();
+    const cold = Array.from({ length: 40 }, (_, i) => {
+      const position = 100_000 + i * 20_000;
+      return file.read(position, 100).then((read) => {
+        answered++;
+        assert.ok(read.equals(bytes.subarray(position, position + 100)));
+      });
+    });
+    assert.ok((await file.read(100, 100)).equals(bytes.subarray(100, 200)));
+    assert.equal(answered, 0);
+    await Promise.all(cold);
+    const elapsed = performance.now() - start;
+    assert.ok(elapsed < 20 * readDelayMs, `${elapsed} ms for 40 reads of ${readDelayMs} ms`);
+    await file.close();
+  });
+
   test('whose writes fail makes flush fail', async (t) => {
     const disk = await SlowDisk.forTest(t, { sizeMiB: 32, journal: false });
     if (disk === undefined) return;

@@ -11,6 +11,9 @@ import { type ErrorCode, FaultlessError } from 'faultless';
 export const directory: string = mkdtempSync(join(tmpdir(), 'faultless-map-'));
 after(() => rmSync(directory, { recursive: true, force: true }));
 
+/** False where AddressSanitizer is preloaded (test:asan-addon): its mlock does nothing, and reports success. */
+export const locksMemory: boolean = !process.env.LD_PRELOAD?.includes('libasan');
+
 let files = 0;
 
 /** The path of a new file with this content; undefined: there is no file yet. */
@@ -26,6 +29,9 @@ export function pattern(size: number): Buffer {
   for (let i = 0; i < size; i++) bytes[i] = (i * 7 + Math.floor(i / 251)) & 0xff;
   return bytes;
 }
+
+/** Values that are wrong on purpose. */
+export const wrong = (value: unknown): never => value as never;
 
 function checkError(error: unknown, code: ErrorCode, kind: typeof Error): true {
   assert.ok(error instanceof FaultlessError, `not a FaultlessError: ${error}`);

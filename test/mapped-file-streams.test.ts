@@ -7,10 +7,7 @@ import { buffer } from 'node:stream/consumers';
 import { finished, pipeline } from 'node:stream/promises';
 import { describe, test } from 'node:test';
 import { MappedFile } from 'faultless';
-import { newFile, pattern, throws } from './mapped-file-fixture.js';
-
-/** Wrong on purpose. */
-const wrong = (value: unknown): never => value as never;
+import { newFile, pattern, throws, wrong } from './mapped-file-fixture.js';
 
 describe('createReadStream', () => {
   const bytes = pattern(300_000);

@@ -91,7 +91,8 @@ function isStopped(pid: number): boolean {
 /** Stops the writer by SIGSTOP at some moment at which the condition holds. */
 async function stopWhen(writer: TestProcess, condition: () => boolean): Promise<void> {
   const { pid } = writer;
-  const end = performance.now() + 60_000;
+  // Some states last for a few instructions: mostly it is met within seconds, though that is a matter of chance.
+  const end = performance.now() + 240_000;
   while (performance.now() < end) {
     await sleep(Math.random() * 2);
     process.kill(pid, 'SIGSTOP');

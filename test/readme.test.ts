@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { codeBlocks, runBlock } from './repository/code-blocks.js';
-import { root } from './repository/files.js';
+import { readSources, root } from './repository/files.js';
 
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 
@@ -14,14 +14,18 @@ describe('README', () => {
       assert.ok(screen.includes(command), command);
   });
 
-  const blocks = codeBlocks(readme);
   test('there is code to run', () => {
-    assert.ok(blocks.length > 0);
+    assert.ok(codeBlocks(readme).length > 0);
   });
-  for (const block of blocks) {
-    test(`the code at line ${block.line} runs`, async () => {
-      await runBlock(block);
-    });
+  // What is made of docstrings shows signatures, not programs.
+  const written = readSources(join(root, 'docs'), /\.md$/).filter(({ path }) => !path.startsWith('api/'));
+  const pages = written.map(({ path, text }) => ({ path: `docs/${path}`, text }));
+  for (const { path, text } of [{ path: 'README.md', text: readme }, ...pages]) {
+    for (const block of codeBlocks(text)) {
+      test(`the code at line ${block.line} of ${path} runs`, async () => {
+        await runBlock(block);
+      });
+    }
   }
 
   const fence = '```';

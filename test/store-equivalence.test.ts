@@ -69,7 +69,7 @@ test(`${operations} operations answer what a Map would`, { timeout: 600_000 }, a
     const key = newKey();
     const what = `operation ${i}`;
     const expected = model.get(key);
-    switch (random.below(20)) {
+    switch (random.below(24)) {
       case 0:
       case 1:
       case 2:
@@ -120,6 +120,37 @@ test(`${operations} operations answer what a Map would`, { timeout: 600_000 }, a
         );
         break;
       }
+      case 15: {
+        const value = { seed: i, size: Math.min(newSize(), 100_000) };
+        const right = random.below(3) > 0;
+        const held = right ? expected && bytesOf(expected) : `not ${i}`;
+        const wanted = random.below(5) === 0 ? undefined : value;
+        if (right) put(key, wanted);
+        const swap = store.compareAndSet(key, held, wanted && bytesOf(wanted), { ttl: 1e9 });
+        pending.push(swap.then((answer) => assert.equal(answer, right, what)));
+        break;
+      }
+      case 16: {
+        const value = random.below(8) === 0 ? undefined : { seed: i, size: Math.min(newSize(), 100_000) };
+        put(key, value);
+        const change = (now: Buffer | undefined): Buffer | undefined => {
+          check(now, expected, what);
+          return value && bytesOf(value);
+        };
+        pending.push(store.update(key, change).then((answer) => check(answer, value, what)));
+        break;
+      }
+      case 17:
+        pending.push(store.touch(key, 1e9).then((answer) => assert.equal(answer, expected !== undefined, what)));
+        break;
+      case 18:
+        pending.push(
+          store.getEntry(key).then((entry) => {
+            check(entry?.value, expected, what);
+            assert.equal(entry?.bytes, expected?.size, what);
+          }),
+        );
+        break;
       default:
         pending.push(store.get(key).then((value) => check(value, expected, what)));
     }

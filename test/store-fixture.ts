@@ -1,11 +1,13 @@
 // What the suites of Store share.
+import assert from 'node:assert/strict';
 import { pbkdf2 } from 'node:crypto';
-import { rmSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { directory } from './mapped-file-fixture.js';
 
-export { directory, endsWith, rejects, runScript, throws } from './mapped-file-fixture.js';
+export { Random } from './fixtures/random.js';
+export { directory, endsWith, rejects, runScript, throws, wrong } from './mapped-file-fixture.js';
 
 let stores = 0;
 
@@ -21,8 +23,17 @@ export function newSharedName(): string {
   return `shm:${name}`;
 }
 
-/** Values that are wrong on purpose. */
-export const wrong = (value: unknown): never => value as never;
+/** Changes one byte of the file where `text` stands first; answers where that is. */
+export function damage(path: string, text: string): number {
+  const position = readFileSync(path).indexOf(text);
+  assert.ok(position > 0);
+  const fd = openSync(path, 'r+');
+  const byte = Buffer.alloc(1);
+  readSync(fd, byte, 0, 1, position);
+  writeSync(fd, Buffer.from([(byte[0] as number) ^ 1]), 0, 1, position);
+  closeSync(fd);
+  return position;
+}
 
 /**
  * Keeps all of libuv's threads busy for about half a second: what is issued meanwhile waits in libuv's queue. Resolves
@@ -35,39 +46,6 @@ export async function occupyThreads(): Promise<void> {
       return new Promise((resolve) => pbkdf2('password', 'salt', 400_000, 64, 'sha512', resolve));
     }),
   );
-}
-
-/** A generator of pseudo-random numbers: the same ones for the same seed. */
-export class Random {
-  #state: number;
-
-  constructor(seed: number) {
-    this.#state = seed >>> 0;
-  }
-
-  /** 0 ≤ it < 1. (mulberry32) */
-  next(): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    let t = this.#state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  }
-
-  /** 0 ≤ it < limit, an integer. */
-  below(limit: number): number {
-    return Math.floor(this.next() * limit);
-  }
-
-  pick<T>(from: readonly T[]): T {
-    return from[this.below(from.length)] as T;
-  }
-
-  bytes(size: number): Buffer {
-    const bytes = Buffer.allocUnsafe(size);
-    for (let i = 0; i < size; i++) bytes[i] = this.below(256);
-    return bytes;
-  }
 }
 
 /** The seed of a random test: FAULTLESS_SEED, or a new one. Printed, so that a failure can be repeated. */

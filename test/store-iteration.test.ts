@@ -98,6 +98,43 @@ describe('what is delivered', () => {
     assert.deepEqual(await collect(store.keys({ keyEncoding: 'utf8' })), ['\ufffd\0\ufffd']);
   });
 
+  test('texts of all kinds, beside values of other types', async () => {
+    const texts = [
+      '',
+      'a',
+      'ascii '.repeat(20),
+      'é',
+      'ü'.repeat(600),
+      '漢字 and more',
+      '😀',
+      'x'.repeat(1024),
+      'y'.repeat(1025),
+    ];
+    texts.push('z'.repeat(5000), `${'z'.repeat(5000)}é`, 'w'.repeat(70_000), '\0', '\u007f', '\u0080');
+    const expected = Array.from({ length: 600 }, (_, i) => {
+      const text = texts[i % texts.length] as string;
+      return [`${i % 7 === 0 ? 'schlüssel' : 'key'}${i}${'k'.repeat(i % 11 === 0 ? 2000 : 0)}`, text] as [
+        string,
+        string,
+      ];
+    }).sort(byKey);
+    for (const encoding of ['utf8', 'auto', 'json', 'msgpack']) {
+      await using store = await Store.open<unknown>(newPath(), wrong({ encoding }));
+      await store.setMany(expected);
+      for (const highWaterMark of [1, 20_000, 1 << 20]) {
+        assert.deepEqual((await collect(store.entries({ highWaterMark }))).sort(byKey), expected, encoding);
+      }
+      assert.deepEqual([...store].sort(byKey), expected);
+    }
+    await using mixed = await Store.open<unknown>(newPath());
+    const others = [1, -1.5, true, null, 12n, '\ud800', Buffer.from('bytes'), { a: ['b', 'é'] }, new Date(5)];
+    const all = expected.map(([key, text], i) => [key, i % 3 === 0 ? others[i % others.length] : text] as const);
+    await mixed.setMany(all);
+    for (const highWaterMark of [1, 20_000, 1 << 20]) {
+      assert.deepEqual((await collect(mixed.entries({ highWaterMark }))).sort(byKey), all);
+    }
+  });
+
   test('options of the wrong kind', async () => {
     await using store = await Store.open(newPath());
     for (const call of [(o: never) => store.entries(o), (o: never) => store.keys(o), (o: never) => store.values(o)]) {
@@ -219,6 +256,25 @@ describe('the iterator', () => {
     const first = waiting.next();
     await waiting.return?.();
     assert.deepEqual(await first, { done: true, value: undefined });
+  });
+
+  test('the next step is read while one is handed out, and dropped by who breaks out', async () => {
+    await using store = await Store.open<number>(newPath());
+    await store.setMany(numbered(1000));
+    const before = store.stats().queue.requests;
+    const iterator = store.keys({ highWaterMark: 100 });
+    await iterator.next();
+    while (store.stats().queue.requests - before < 2) await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(store.stats().queue.requests - before, 2, 'one step ahead, no more');
+    const busy = occupyThreads();
+    const dropped = store.keys({ highWaterMark: 100 });
+    const first = dropped.next();
+    await new Promise((resolve) => setImmediate(resolve));
+    await dropped.return?.();
+    assert.deepEqual(await first, { done: true, value: undefined });
+    assert.equal(store.stats().queue.waiting, 0);
+    await busy;
   });
 
   test('closing the store in the middle: ERR_CLOSED, then the end', async () => {

@@ -436,7 +436,6 @@ describe('open', () => {
   test('options that would be broken promises are refused', async () => {
     const path = newPath();
     const later = {
-      ttl: 1000,
       onFull: 'evict',
       fixed: { key: 8, value: 8 },
       uids: true,
@@ -457,9 +456,6 @@ describe('open', () => {
       hotBytes: 2 ** 20,
     };
     await using store = await Store.open(path, accepted as StoreOptions);
-    await rejects(store.set('key', 1, wrong({ ttl: 1 })), 'ERR_UNSUPPORTED');
-    await rejects(store.setMany([['key', 1]], wrong({ ttl: 1 })), 'ERR_UNSUPPORTED');
-    throws(() => store.setSync('key', 1, wrong({ ttl: 1 })), 'ERR_UNSUPPORTED');
     for (const ttl of [0, -1, Number.NaN]) await rejects(store.set('key', 1, { ttl }), 'ERR_OUT_OF_RANGE', RangeError);
     await rejects(store.set('key', 1, wrong({ ttl: '1' })), 'ERR_INVALID_ARG_TYPE', TypeError);
     assert.equal(await store.has('key'), false);
@@ -574,17 +570,7 @@ describe('the whole', () => {
 
   test('the constructor is not for everybody', () => {
     assert.equal(typeof Store.open, 'function');
-    for (const name of [
-      'compareAndSet',
-      'increment',
-      'update',
-      'ttl',
-      'touch',
-      'batch',
-      'watch',
-      'compact',
-      'getEntry',
-    ]) {
+    for (const name of ['batch', 'watch', 'setWithUid']) {
       assert.ok(!(name in Store.prototype), `${name} belongs to a later release`);
     }
   });

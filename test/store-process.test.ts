@@ -125,21 +125,22 @@ describe('the life of the process', () => {
   test('stores that nobody closed are collected, whatever was under way', async () => {
     const script = `${head}
       let collected = 0;
+      let written = 0;
       const finalization = new FinalizationRegistry(() => collected++);
       for (let i = 0; i < 30; i++) {
         const store = i % 2 === 0 ? Store.openSync(path) : await Store.open(path);
         finalization.register(store);
-        store.set('key' + i, i);
+        store.set('key' + i, i).then(() => written++);
         if (i % 3 === 0) store.get('key' + i);
         const iterator = store.keys({ highWaterMark: 10 });
         if (i % 5 === 0) await iterator.next();
         if (i % 7 === 0) iterator.next();
       }
-      for (let i = 0; i < 100 && collected < 25; i++) {
+      for (let i = 0; i < 1000 && (collected < 25 || written < 30); i++) {
         gc();
         await new Promise((resolve) => setTimeout(resolve, 10));
       }
-      if (collected < 25) throw new Error('only ' + collected);
+      if (collected < 25 || written < 30) throw new Error(collected + ' collected, ' + written + ' written');
       const store = Store.openSync(path);
       for (let i = 0; i < 30; i++) if (store.getSync('key' + i) !== i) throw new Error('key' + i);
       store.closeSync();`;

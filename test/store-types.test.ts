@@ -1,7 +1,16 @@
 // What the types say: compiled, and nothing more.
 import { test } from 'node:test';
 import { expectTypeOf } from 'expect-type';
-import { COLD, type Codec, type Cold, type Key, Store, type StoreOptions, type Value } from 'faultless';
+import {
+  COLD,
+  type Codec,
+  type Cold,
+  type Key,
+  Store,
+  type StoreOptions,
+  type Value,
+  type WriteOptions,
+} from 'faultless';
 
 declare const codec: Codec<{ n: number }>;
 
@@ -9,6 +18,8 @@ declare const codec: Codec<{ n: number }>;
 export async function types(options: StoreOptions): Promise<void> {
   expectTypeOf(await Store.open('x', { encoding: 'utf8' })).toEqualTypeOf<Store<string>>();
   expectTypeOf(await Store.open('x', { encoding: 'buffer' })).toEqualTypeOf<Store<Buffer, Uint8Array | string>>();
+  expectTypeOf(await Store.open('x', { encoding: 'number' })).toEqualTypeOf<Store<number>>();
+  expectTypeOf(Store.openSync('x', { encoding: 'number' })).toEqualTypeOf<Store<number>>();
   expectTypeOf(await Store.open('x', { encoding: codec })).toEqualTypeOf<Store<{ n: number }>>();
   expectTypeOf(await Store.open<Value>('x', { encoding: 'json' })).toEqualTypeOf<Store<Value>>();
   expectTypeOf(await Store.open<number>(new URL('file:///x'))).toEqualTypeOf<Store<number>>();
@@ -56,6 +67,25 @@ export async function types(options: StoreOptions): Promise<void> {
   expectTypeOf(text.setMany)
     .parameter(0)
     .toExtend<Iterable<readonly [Key, string]> | AsyncIterable<readonly [Key, string]>>();
+  expectTypeOf(text.compareAndSet).parameters.toEqualTypeOf<
+    [Key, string | undefined, string | undefined, WriteOptions?]
+  >();
+  expectTypeOf(text.compareAndSet('key', 'old', undefined)).toEqualTypeOf<Promise<boolean>>();
+  expectTypeOf(text.increment('key')).toEqualTypeOf<Promise<number>>();
+  expectTypeOf(text.incrementSync('key', 2, { ttl: 5 })).toEqualTypeOf<number>();
+  expectTypeOf(text.update('key', (value) => `${value}!`)).toEqualTypeOf<Promise<string | undefined>>();
+  expectTypeOf(bytes.update)
+    .parameter(1)
+    .toEqualTypeOf<(value: Buffer | undefined) => Uint8Array | string | undefined>();
+  // @ts-expect-error: `change` is synchronous
+  void text.update('key', async () => 'value');
+  expectTypeOf(text.ttl('key')).toEqualTypeOf<Promise<number | undefined>>();
+  expectTypeOf(text.touch('key', 5)).toEqualTypeOf<Promise<boolean>>();
+  // @ts-expect-error: how long is to be said
+  void text.touch('key');
+  expectTypeOf(text.getEntry('key')).toEqualTypeOf<
+    Promise<{ value: string; ttl: number; bytes: number } | undefined>
+  >();
   void text.setMany(new Map([['key', 'value']]));
   void text.setMany(text);
   void bytes.setMany(text);

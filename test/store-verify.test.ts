@@ -1,9 +1,8 @@
 // verify(): the report, its progress, aborting it. What kinds of damage it finds is tested natively.
 import assert from 'node:assert/strict';
-import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { Store } from 'faultless';
-import { newPath, newSharedName, rejects, wrong } from './store-fixture.js';
+import { damage, newPath, newSharedName, rejects, wrong } from './store-fixture.js';
 
 const count = 5000;
 const large = 'x'.repeat(1 << 20);
@@ -11,18 +10,6 @@ const large = 'x'.repeat(1 << 20);
 async function fill(store: Store<string>): Promise<void> {
   await store.setMany(Array.from({ length: count }, (_, i) => [`key${i}`, `value${i}`] as const));
   await store.setMany(Array.from({ length: 8 }, (_, i) => [`large${i}`, `${i}${large}`] as const));
-}
-
-/** Changes one byte of the file where `text` stands first; answers where that is. */
-function damage(path: string, text: string): number {
-  const position = readFileSync(path).indexOf(text);
-  assert.ok(position > 0);
-  const fd = openSync(path, 'r+');
-  const byte = Buffer.alloc(1);
-  readSync(fd, byte, 0, 1, position);
-  writeSync(fd, Buffer.from([(byte[0] as number) ^ 1]), 0, 1, position);
-  closeSync(fd);
-  return position;
 }
 
 describe('verify', () => {

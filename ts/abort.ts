@@ -19,6 +19,15 @@ export function onAbort(signal: AbortSignal, callback: () => void): () => void {
   };
 }
 
+/** What the promise comes to, or the signal's reason as soon as it aborts. */
+export function untilAbort<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    const forget = onAbort(signal, () => reject(signal.reason));
+    promise.then(resolve, reject).finally(forget);
+  });
+}
+
 function runCallbacks(event: Event): void {
   const signal = event.target as AbortSignal;
   const callbacks = waiting.get(signal) ?? [];

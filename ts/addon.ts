@@ -1,6 +1,8 @@
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type { ByteResults } from './byte-results.js';
+import type { IpcAddon } from './ipc/native.js';
+import type { ReadPart } from './mapped-file-reads.js';
 import type { StoreAddon } from './store/native.js';
 
 /** An open map of the native part: opaque. Closed by mapClose, or some time after it is collected. */
@@ -41,7 +43,7 @@ export interface QueueStats {
  * What csrc/binding/ exports to JavaScript. It checks no more than that nothing crashes: ranges and types are checked
  * before. What it throws or rejects with is made an error by errors.ts.
  */
-export interface Addon extends StoreAddon {
+export interface Addon extends StoreAddon, IpcAddon {
   readonly version: string;
 
   lastJobId(): number;
@@ -54,6 +56,7 @@ export interface Addon extends StoreAddon {
   mapClose(handle: MapHandle): Promise<void>;
   mapSize(handle: MapHandle): number;
   mapRead(handle: MapHandle, ranges: Float64Array): Promise<ByteResults>;
+  mapReadEach(handle: MapHandle, ranges: Float64Array, onPart: (part: ReadPart) => void): Promise<ReadPart>;
   mapTryRead(handle: MapHandle, target: Uint8Array, position: number): number;
   mapReadSync(handle: MapHandle, target: Uint8Array, position: number): number;
   mapWrite(handle: MapHandle, parts: readonly Uint8Array[], positions: Float64Array): Promise<void>;

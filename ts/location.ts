@@ -54,3 +54,8 @@ function nameToPath(name: string): string {
   }
   return sharedMemory + name;
 }
+
+/** What Store.location tells: the file's absolute path, or shm:NAME. */
+export function describeLocation(location: Location, path: string): string {
+  return typeof location === 'string' && location.startsWith('shm:') ? location : path;
+}

@@ -16,6 +16,7 @@ import { COLD, type Cold } from './cold.js';
 import { callNative, newError } from './errors.js';
 import { runJob } from './jobs.js';
 import { type Location, toPath } from './location.js';
+import { ReadGathering } from './mapped-file-reads.js';
 import {
   type MapReadStreamOptions,
   type MapWriteStreamOptions,
@@ -40,6 +41,8 @@ export interface MapOptions extends OpenFlags {
 const advices = ['normal', 'sequential', 'random', 'willneed', 'dontneed'] as const;
 export type Advice = (typeof advices)[number];
 
+/** Reads of more than this are jobs of their own. */
+const maxGatheredBytes = 64 * 1024;
 /** Piece size of the asynchronous iteration, bytes. */
 const iterationBytes = 64 * 1024;
 
@@ -53,11 +56,13 @@ const iterationBytes = 64 * 1024;
 export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
   readonly #handle: MapHandle;
   readonly #readOnly: boolean;
+  readonly #reads: ReadGathering;
   #closing: Promise<void> | undefined;
 
   private constructor(handle: MapHandle, readOnly: boolean) {
     this.#handle = handle;
     this.#readOnly = readOnly;
+    this.#reads = new ReadGathering(handle);
   }
 
   /**
@@ -98,8 +103,20 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
   }
 
   /** A fresh Buffer; shorter than asked only at the end of the map. */
-  async read(position: number, length: number, options: ReadOptions = {}): Promise<Buffer> {
-    this.#checkRange(position, length);
+  read(position: number, length: number, options: ReadOptions = {}): Promise<Buffer> {
+    try {
+      this.#checkRange(position, length);
+      checkOptions(options);
+      const signal = checkSignal(options.signal);
+      if (signal === undefined && length <= maxGatheredBytes) return this.#reads.read(position, length);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#readAlone(position, length, options);
+  }
+
+  /** By a job of its own: so that it can be taken out by itself, and others do not wait for what is large. */
+  async #readAlone(position: number, length: number, options: ReadOptions): Promise<Buffer> {
     const results = await this.#readRanges(Float64Array.of(position, length), options);
     return resultAt(results, 0) as Buffer;
   }
@@ -110,9 +127,7 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
    */
   async readInto(target: Uint8Array, position: number, options: ReadOptions = {}): Promise<number> {
     checkUint8Array('target', target);
-    this.#checkRange(position, target.length);
-    const results = await this.#readRanges(Float64Array.of(position, target.length), options);
-    const bytes = resultAt(results, 0) as Buffer;
+    const bytes = await this.read(position, target.length, options);
     if (target.length < bytes.length) throw newError('ERR_INVALID_ARG_VALUE', 'target was made shorter meanwhile');
     target.set(bytes);
     return bytes.length;
@@ -147,7 +162,7 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
     this.#checkWrite(position, bytes.length);
     checkOptions(options);
     const signal = checkSignal(options.signal);
-    await runJob(() => addon.mapWrite(this.#handle, [bytes], Float64Array.of(position)), signal);
+    await this.#run(() => addon.mapWrite(this.#handle, [bytes], Float64Array.of(position)), signal);
     return bytes.length;
   }
 
@@ -167,7 +182,7 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
       positions.push(position);
     }
     this.#checkWrite(0, 0);
-    await runJob(() => addon.mapWrite(this.#handle, all, Float64Array.from(positions)));
+    await this.#run(() => addon.mapWrite(this.#handle, all, Float64Array.from(positions)));
   }
 
   /** Like read(), now: or COLD where some byte is not in memory for certain. Never waits. */
@@ -204,13 +219,13 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
   async resize(size: number): Promise<void> {
     checkBytes('size', size);
     this.#checkOpen();
-    await runJob(() => addon.mapResize(this.#handle, size));
+    await this.#run(() => addon.mapResize(this.#handle, size));
   }
 
   /** Resolves once a power cut cannot undo what was written to the range (default: all) before the call. */
   async flush(position?: number, length?: number): Promise<void> {
     const range = this.#range(position, length);
-    await runJob(() => addon.mapFlush(this.#handle, ...range));
+    await this.#run(() => addon.mapFlush(this.#handle, ...range));
   }
 
   /** Tells the system how the range (default: all) will be used. ERR_INVALID_ARG_VALUE for another advice. */
@@ -219,25 +234,25 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
     const index = advices.indexOf(advice);
     if (index < 0) throw newError('ERR_INVALID_ARG_VALUE', `advice must be one of ${advices.join(', ')}`);
     const range = this.#range(position, length);
-    await runJob(() => addon.mapAdvise(this.#handle, ...range, index));
+    await this.#run(() => addon.mapAdvise(this.#handle, ...range, index));
   }
 
   /** Share of the range's pages (default: all) that is in memory now, 0 … 1; 1 for an empty range. ERR_UNSUPPORTED where it cannot be known. */
   async residency(position?: number, length?: number): Promise<number> {
     const range = this.#range(position, length);
-    return runJob(() => addon.mapResidency(this.#handle, ...range));
+    return this.#run(() => addon.mapResidency(this.#handle, ...range));
   }
 
   /** Locks the range (default: all) into memory: hot from then on. ERR_MEMLOCK where the system refuses. */
   async lock(position?: number, length?: number): Promise<void> {
     const range = this.#range(position, length);
-    await runJob(() => addon.mapLock(this.#handle, ...range));
+    await this.#run(() => addon.mapLock(this.#handle, ...range));
   }
 
   /** Undoes lock(), also of a part; harmless where nothing is locked. */
   async unlock(position?: number, length?: number): Promise<void> {
     const range = this.#range(position, length);
-    await runJob(() => addon.mapUnlock(this.#handle, ...range));
+    await this.#run(() => addon.mapUnlock(this.#handle, ...range));
   }
 
   /** The bytes from `start` (default 0) up to and with `end` (default: the end of the map), in pieces of `highWaterMark` (64 KiB). */
@@ -278,13 +293,19 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
 
   /** Unmaps and closes once everything issued before has finished. Again: harmless, and resolves when the first one does. */
   close(): Promise<void> {
-    this.#closing ??= runJob(() => addon.mapClose(this.#handle));
+    this.#closing ??= this.#run(() => addon.mapClose(this.#handle));
     return this.#closing;
   }
 
   /** close(). */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /** Starts a job; what was issued before it comes first. */
+  #run<T>(start: () => Promise<T>, signal?: AbortSignal | undefined): Promise<T> {
+    this.#reads.send();
+    return runJob(start, signal);
   }
 
   #checkOpen(): void {
@@ -295,7 +316,7 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
     checkBytes('position', position);
     checkBytes('length', length);
     this.#checkOpen();
-    checkReadable(this.#clip(position, length));
+    if (length > constants.MAX_LENGTH) checkReadable(this.#clip(position, length));
   }
 
   #checkWrite(position: number, length: number): void {
@@ -324,7 +345,7 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
   async #readRanges(ranges: Float64Array, options: ReadOptions): Promise<ByteResults> {
     checkOptions(options);
     const signal = checkSignal(options.signal);
-    return runJob(() => addon.mapRead(this.#handle, ranges), signal);
+    return this.#run(() => addon.mapRead(this.#handle, ranges), signal);
   }
 }
 

@@ -7,9 +7,9 @@ import { once, setMaxListeners } from 'node:events';
 import { stat } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { performance } from 'node:perf_hooks';
+import { endSignals, readOptions } from '../command-line.js';
 import { Child, type Server, type Updater } from './child.js';
 import { type Dictionary, loadDictionary, openDictionary } from './dictionary.js';
-import { endSignals } from './messages.js';
 import { help, type Options, parseOptions } from './options.js';
 import { Progress } from './progress.js';
 import { formatCount, formatReport, type Report } from './report.js';
@@ -31,17 +31,8 @@ class Interruption extends Error {
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(args: string[]): Promise<number> {
-  let options: Options;
-  try {
-    options = parseOptions(args);
-  } catch (error) {
-    console.error(`${(error as Error).message} (--help tells what there is)`);
-    return 2;
-  }
-  if (options.help) {
-    console.log(help);
-    return 0;
-  }
+  const options = readOptions(args, parseOptions, help);
+  if (typeof options === 'number') return options;
 
   const ending = new AbortController();
   setMaxListeners(0, ending.signal); // Every request under way listens.

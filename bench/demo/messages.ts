@@ -1,7 +1,5 @@
 /** What the main process and its children tell each other, and how a child follows its parent. */
-
-/** What ends the demo; Ctrl-C and a closed terminal reach every process of it. */
-export const endSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+import { endSignals } from '../command-line.js';
 
 /** In milliseconds over the timer that measures it. */
 export interface EventLoopDelay {

@@ -1,6 +1,6 @@
 /** Works that read, and answer by a promise. */
 import { makeKeys, numberOf, Random } from '../data.js';
-import { inFlight, measure, warmUpOf } from './timing.js';
+import { inFlight, measure, operationsOf, warmUpOf } from './timing.js';
 import { type Measurement, need, type Round, type Work } from './work.js';
 
 const strings = { medium: 'disk', values: 'strings', filled: 'once' } as const;
@@ -15,7 +15,7 @@ interface Picks {
 
 /** Random keys out of all, or out of the first `among`. */
 export function pickKeys({ scale, seed }: Round, most: number, among = scale.keys): Picks {
-  const operations = Math.max(1_000, Math.round(most * scale.effort));
+  const operations = operationsOf(most, scale);
   const limit = Math.min(among, scale.keys);
   const picks = new Random(seed).list(operations + warmUpOf(operations), limit);
   return { operations, keys: makeKeys(limit), picks };

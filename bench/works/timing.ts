@@ -1,4 +1,4 @@
-import type { Measurement } from './work.js';
+import type { Measurement, Scale } from './work.js';
 
 /** Before anything counts: for compilers, caches and first pages. */
 const warmUpShare = 0.25;
@@ -19,6 +19,11 @@ export async function measure(
   const ns = Number(process.hrtime.bigint() - start);
   const { user, system } = process.cpuUsage(cpuStart);
   return { value: ns / operations, cpuNs: ((user + system) * 1000) / operations, operations };
+}
+
+/** Operations of a round, of a work that has `most` in a whole one; the warm-up not counted. */
+export function operationsOf(most: number, { effort }: Scale): number {
+  return Math.max(1_000, Math.round(most * effort));
 }
 
 export function warmUpOf(operations: number): number {

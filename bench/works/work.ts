@@ -1,5 +1,6 @@
 /** What a work is, and what it gets to do it with. */
 import type { Values } from '../data.js';
+import type { Distribution } from '../report/latencies.js';
 import type { Connection, OpenOptions, Place, SystemName } from '../systems/system.js';
 
 /** How much a round does. */
@@ -16,6 +17,10 @@ export interface Measurement {
   /** Processor time of all threads of this process, nanoseconds per operation. */
   cpuNs?: number;
   operations: number;
+  /** Of single operations, where the work takes their times. */
+  latencies?: Distribution;
+  /** What else was counted. */
+  details?: Record<string, number>;
 }
 
 /** One round of one work with one system, in a process of its own. */
@@ -33,7 +38,7 @@ export interface Round {
 
 /** Another process that does a share of a round. */
 export interface Helper {
-  /** It is ready: now it is to begin. */
+  /** It is ready: now it is to begin; or, where it waits again, to go on. */
   go(): void;
   /** What it answered. */
   readonly result: Promise<unknown>;
@@ -60,7 +65,7 @@ export interface Work {
   /** Ours is to be at most this, whatever the peers'. */
   readonly limit?: number;
   run(round: Round): Promise<Measurement>;
-  /** What fork() runs: calls `ready` once it could begin, and goes on when that resolves. */
+  /** What fork() runs: calls `ready` once it could begin, and goes on when that resolves; each go() resolves one. */
   readonly helper?: (round: Round, ready: () => Promise<void>) => Promise<unknown>;
 }
 

@@ -2,11 +2,11 @@
 import { makeKeys, Random, type Values } from '../data.js';
 import type { Connection, Stored } from '../systems/system.js';
 import { writeAll } from './filling.js';
-import { inFlight, measure, warmUpOf } from './timing.js';
+import { inFlight, measure, operationsOf, warmUpOf } from './timing.js';
 import { type Measurement, need, type Round, type Work } from './work.js';
 
 /** Writes to keys, and what each of them must hold afterwards. */
-class Writes {
+export class Writes {
   readonly operations: number;
   readonly #keys: string[];
   readonly #picks: Uint32Array;
@@ -15,7 +15,7 @@ class Writes {
 
   /** To keys whose number leaves `share` when divided by `of`. */
   constructor({ scale, seed, values }: Round, most: number, share = 0, of = 1) {
-    this.operations = Math.max(1_000, Math.round(most * scale.effort));
+    this.operations = operationsOf(most, scale);
     this.#keys = makeKeys(scale.keys);
     this.#values = values;
     this.#versions = new Uint32Array(scale.keys);
@@ -47,15 +47,19 @@ class Writes {
   }
 }
 
-async function setInFlightRound(round: Round): Promise<Measurement> {
-  const writes = new Writes(round, 200_000);
-  const connection = await round.open();
-  const measured = await measure(writes.operations, (from, to) =>
-    writeAll(connection, from, to, writes.keyOf, writes.valueFor),
-  );
-  await writes.check(connection);
-  await connection.close();
-  return measured;
+/** `writer` makes what does the writes `from` … `to` − 1. */
+function overwrite(
+  most: number,
+  writer: (connection: Connection, writes: Writes) => (from: number, to: number) => Promise<void> | void,
+): Work['run'] {
+  return async (round) => {
+    const writes = new Writes(round, most);
+    const connection = await round.open();
+    const measured = await measure(writes.operations, writer(connection, writes));
+    await writes.check(connection);
+    await connection.close();
+    return measured;
+  };
 }
 
 export const setInFlight: Work = {
@@ -64,20 +68,11 @@ export const setInFlight: Work = {
   unit: 'ns',
   store: { medium: 'disk', values: 'strings', filled: 'each round' },
   goals: { lmdb: 3, 'classic-level': 2 },
-  run: setInFlightRound,
+  run: overwrite(
+    200_000,
+    (connection, writes) => (from, to) => writeAll(connection, from, to, writes.keyOf, writes.valueFor),
+  ),
 };
-
-async function setSyncRound(round: Round): Promise<Measurement> {
-  const writes = new Writes(round, 100_000);
-  const connection = await round.open();
-  const setSync = need(connection.setSync, 'setSync');
-  const measured = await measure(writes.operations, (from, to) => {
-    for (let i = from; i < to; i++) setSync(writes.keyOf(i), writes.valueFor(i));
-  });
-  await writes.check(connection);
-  await connection.close();
-  return measured;
-}
 
 export const setSyncRam: Work = {
   name: 'set-sync-ram',
@@ -85,7 +80,12 @@ export const setSyncRam: Work = {
   unit: 'ns',
   store: { medium: 'ram', values: 'strings', filled: 'each round' },
   goals: { lmdb: 1.2 },
-  run: setSyncRound,
+  run: overwrite(100_000, (connection, writes) => {
+    const setSync = need(connection.setSync, 'setSync');
+    return (from, to) => {
+      for (let i = from; i < to; i++) setSync(writes.keyOf(i), writes.valueFor(i));
+    };
+  }),
 };
 
 /** When a process wrote: on the clock that all processes of the machine share. */

@@ -1,5 +1,6 @@
 // Purpose: CRC-32C (Castagnoli, reflected polynomial 0x82F63B78) of records and tables; the SSE4.2 instruction where
-// the processor has it (chosen at run time), tables elsewhere: both give the same value. Part of the file format.
+// the processor has it (chosen at run time; three stretches at once where there is enough), tables elsewhere: both give
+// the same value. Part of the file format.
 // Thread safety: pure functions.
 #pragma once
 

@@ -14,6 +14,10 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   if (!InitQueue(env, exports) || !InitMappedFile(env, exports)) return nullptr;
   if (!InitStore(env, exports) || !InitStoreRequest(env, exports)) return nullptr;
   if (!InitStoreScan(env, exports) || !InitStoreSync(env, exports)) return nullptr;
-  if (!InitStoreVerify(env, exports)) return nullptr;
+  if (!InitStoreVerify(env, exports) || !InitStoreCompact(env, exports)) return nullptr;
+  if (!InitStoreWarm(env, exports)) return nullptr;
+  if (!InitStoreBackup(env, exports) || !InitStoreVersions(env, exports)) return nullptr;
+  if (!InitStoreAtomic(env, exports)) return nullptr;
+  if (!InitIpc(env, exports)) return nullptr;
   return exports;
 }

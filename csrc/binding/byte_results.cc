@@ -62,12 +62,13 @@ void ByteResults::AddAbsent() { results_.push_back({kAbsent, 0, 0}); }
 
 napi_value ByteResults::ChunkToJs(napi_env env, Chunk* chunk) {
   napi_value buffer = nullptr;
-  if (!chunk->slab && chunk->size > 0 &&
+  // A slab that is nearly full goes as it is, too.
+  if (chunk->size > 0 && (!chunk->slab || chunk->size >= kSlabBytes / 4 * 3) &&
       napi_create_external_arraybuffer(env, chunk->data, chunk->size, FreeChunk, chunk->data, &buffer) == napi_ok) {
     chunk->data = nullptr;
     return buffer;
   }
-  // A slab, of which most may be unused, or a runtime that refuses memory which is not its own.
+  // A slab of which much is unused, or a runtime that refuses memory which is not its own.
   void* data = nullptr;
   if (napi_create_arraybuffer(env, chunk->size, &data, &buffer) != napi_ok) return nullptr;
   if (chunk->size > 0) std::memcpy(data, chunk->data, chunk->size);

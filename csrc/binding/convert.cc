@@ -1,5 +1,6 @@
 #include "binding/convert.h"
 
+#include <cstring>
 #include <limits>
 
 namespace faultless::binding {
@@ -114,6 +115,17 @@ bool ToDoubles(napi_env env, napi_value value, const double** data, size_t* coun
   }
   *data = static_cast<const double*>(elements);
   return true;
+}
+
+bool IsAscii(const uint8_t* bytes, size_t size) {
+  uint64_t all = 0;
+  for (; size >= 8; bytes += 8, size -= 8) {
+    uint64_t word;
+    std::memcpy(&word, bytes, 8);
+    all |= word;
+  }
+  for (; size > 0; bytes++, size--) all |= *bytes;
+  return (all & 0x8080'8080'8080'8080) == 0;
 }
 
 bool ToHandlePointer(napi_env env, napi_value value, const napi_type_tag& tag, void** result) {

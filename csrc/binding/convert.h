@@ -8,7 +8,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "base/status.h"
 
@@ -37,8 +39,19 @@ bool ToBytes(napi_env env, napi_value value, const std::byte** data, size_t* siz
 /** The elements of a Float64Array: how lists of numbers come in. Valid until JavaScript runs again: copy them. */
 bool ToDoubles(napi_env env, napi_value value, const double** data, size_t* count);
 
-/** The object behind a handle made by NewHandle<T>. */
+/** Whether text of these bytes is the same as UTF-8 and as Latin-1. */
+bool IsAscii(const uint8_t* bytes, size_t size);
+
+/** The object behind a handle made by NewHandle. */
 bool ToHandlePointer(napi_env env, napi_value value, const napi_type_tag& tag, void** result);
+/** The object behind a handle made by NewSharedHandle<T>. */
+template <typename T>
+bool ToShared(napi_env env, napi_value value, const napi_type_tag& tag, std::shared_ptr<T>* object) {
+  void* data = nullptr;
+  if (!ToHandlePointer(env, value, tag, &data)) return false;
+  *object = *static_cast<std::shared_ptr<T>*>(data);
+  return true;
+}
 
 // ───────────────────────────────────────────────────────────── to JavaScript: nullptr where that fails
 
@@ -54,6 +67,20 @@ void SetProperty(napi_env env, napi_value object, const char* name, napi_value v
  * `tag`, so that a handle of another kind is told apart.
  */
 napi_value NewHandle(napi_env env, void* object, const napi_type_tag& tag, napi_finalize finalize);
+
+template <typename T>
+void ReleaseShared(napi_env /*env*/, void* data, void* /*hint*/) {
+  delete static_cast<std::shared_ptr<T>*>(data);
+}
+/** The same for an object that jobs share: `finalize` is given a std::shared_ptr<T>*, which it deletes. */
+template <typename T>
+napi_value NewSharedHandle(napi_env env, std::shared_ptr<T> object, const napi_type_tag& tag,
+                           napi_finalize finalize = ReleaseShared<T>) {
+  auto* owned = new std::shared_ptr<T>(std::move(object));
+  napi_value handle = NewHandle(env, owned, tag, finalize);
+  if (handle == nullptr) delete owned;
+  return handle;
+}
 
 /**
  * What a promise rejects with or a function throws: {code, message?, errno?, syscall?, path?, offset?}, to be made a

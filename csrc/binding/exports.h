@@ -9,13 +9,25 @@ namespace faultless::binding {
 
 class Lane;
 
+bool InitIpc(napi_env env, napi_value exports);
+bool InitIpcExchange(napi_env env, napi_value exports);
+bool InitIpcLog(napi_env env, napi_value exports);
+bool InitIpcQueue(napi_env env, napi_value exports);
+bool InitIpcSegment(napi_env env, napi_value exports);
+bool InitIpcWaits(napi_env env, napi_value exports);
 bool InitMappedFile(napi_env env, napi_value exports);
+bool InitMappedFileRead(napi_env env, napi_value exports);
 bool InitQueue(napi_env env, napi_value exports);
 bool InitStore(napi_env env, napi_value exports);
+bool InitStoreAtomic(napi_env env, napi_value exports);
+bool InitStoreBackup(napi_env env, napi_value exports);
+bool InitStoreCompact(napi_env env, napi_value exports);
+bool InitStoreWarm(napi_env env, napi_value exports);
 bool InitStoreRequest(napi_env env, napi_value exports);
 bool InitStoreScan(napi_env env, napi_value exports);
 bool InitStoreSync(napi_env env, napi_value exports);
 bool InitStoreVerify(napi_env env, napi_value exports);
+bool InitStoreVersions(napi_env env, napi_value exports);
 
 /** StoreStats.queue of one lane. */
 napi_value LaneStatsToJs(napi_env env, const Lane& lane);

@@ -8,53 +8,16 @@
 #include <utility>
 #include <vector>
 
-#include "binding/byte_results.h"
 #include "binding/convert.h"
 #include "binding/exports.h"
-#include "binding/job.h"
-#include "map/mapped_file.h"
+#include "binding/mapped_file_handle.h"
 #include "os/os.h"
 
 namespace faultless::binding {
 
 namespace {
 
-constexpr napi_type_tag kMapTag = {0x2f0c1d5a7be94e13, 0x9a66d1c84f7730b5};
-
-/** An open map in one environment: shared by its handle and its jobs. */
-struct OpenMap {
-  std::shared_ptr<map::MappedFile> file;
-  std::shared_ptr<Lane> lane;
-  std::string path;           // empty: opened by descriptor
-  bool close_issued = false;  // JavaScript thread
-
-  const char* path_or_null() const { return path.empty() ? nullptr : path.c_str(); }
-};
-using Map = std::shared_ptr<OpenMap>;
-
-bool ToMap(napi_env env, napi_value value, Map* result) {
-  void* pointer = nullptr;
-  if (!ToHandlePointer(env, value, kMapTag, &pointer)) return false;
-  *result = *static_cast<Map*>(pointer);
-  return true;
-}
-
 // ───────────────────────────────────────────────────────────── jobs
-
-class MapJob : public Job {
- public:
-  explicit MapJob(Map map, Mode mode = Mode::kShared, uint32_t operations = 1)
-      : Job(map->lane, mode, operations), map_(std::move(map)) {}
-
- protected:
-  napi_value Failure(napi_env env, const Status& status) override {
-    return StatusToJs(env, status, map_->path_or_null());
-  }
-  map::MappedFile& file() { return *map_->file; }
-
- private:
-  const Map map_;
-};
 
 class CloseJob final : public MapJob {
  public:
@@ -93,13 +56,11 @@ class OpenJob final : public Job {
 
   napi_value Result(napi_env env) override {
     auto lane = std::make_shared<Lane>(file_->device(), /*may_stall=*/!file_->in_ram());
-    auto map = std::make_unique<Map>(std::make_shared<OpenMap>());
-    (*map)->file = std::move(file_);
-    (*map)->lane = std::move(lane);
-    (*map)->path = path_;
-    napi_value handle = NewHandle(env, map.get(), kMapTag, FinalizeMap);
-    if (handle != nullptr) (void)map.release();
-    return handle;
+    auto map = std::make_shared<OpenMap>();
+    map->file = std::move(file_);
+    map->lane = std::move(lane);
+    map->path = path_;
+    return NewSharedHandle(env, std::move(map), kMapTag, FinalizeMap);
   }
 
   napi_value Failure(napi_env env, const Status& status) override {
@@ -111,28 +72,6 @@ class OpenJob final : public Job {
   const std::string path_;
   int fd_;  // -1: by path
   std::shared_ptr<map::MappedFile> file_;
-};
-
-class ReadJob final : public MapJob {
- public:
-  ReadJob(Map map, std::vector<map::ReadRange> ranges)
-      : MapJob(std::move(map), Mode::kShared, static_cast<uint32_t>(ranges.size())), ranges_(std::move(ranges)) {}
-
- protected:
-  Status Execute() override {
-    for (map::ReadRange& range : ranges_) {
-      range.length = file().Clip(range.position, range.length);
-      range.target = results_.Add(range.length);
-      if (range.target == nullptr) return Status::FromErrno(ENOMEM, "malloc");
-    }
-    return file().Read(ranges_);
-  }
-
-  napi_value Result(napi_env env) override { return results_.ToJs(env); }
-
- private:
-  std::vector<map::ReadRange> ranges_;
-  ByteResults results_;
 };
 
 /** Bytes captured at the call. */
@@ -283,24 +222,6 @@ napi_value Size(napi_env env, napi_callback_info info) {
 }
 
 // ───────────────────────────────────────────────────────────── reading
-
-/** mapRead(handle, ranges: Float64Array of position, length, position, length …): Promise<ByteResults> */
-napi_value Read(napi_env env, napi_callback_info info) {
-  napi_value arguments[2];
-  Map map;
-  const double* numbers;
-  size_t count;
-  if (!GetArguments(env, info, 2, arguments) || !ToMap(env, arguments[0], &map) ||
-      !ToDoubles(env, arguments[1], &numbers, &count)) {
-    return nullptr;
-  }
-  std::vector<map::ReadRange> ranges;
-  ranges.reserve(count / 2);
-  for (size_t i = 0; i + 1 < count; i += 2) {
-    ranges.push_back({static_cast<uint64_t>(numbers[i]), static_cast<uint64_t>(numbers[i + 1]), nullptr});
-  }
-  return Job::Start(env, std::make_unique<ReadJob>(std::move(map), std::move(ranges)));
-}
 
 /** (handle, target: Uint8Array, position) */
 bool ToDirectRead(napi_env env, napi_callback_info info, Map* map, map::ReadRange* range) {
@@ -459,9 +380,9 @@ napi_value Queue(napi_env env, napi_callback_info info) {
 }  // namespace
 
 bool InitMappedFile(napi_env env, napi_value exports) {
-  return Export(env, exports, "mapOpen", Open) && Export(env, exports, "mapAdopt", Adopt) &&
-         Export(env, exports, "mapClose", Close) && Export(env, exports, "mapSize", Size) &&
-         Export(env, exports, "mapRead", Read) && Export(env, exports, "mapTryRead", TryRead) &&
+  return InitMappedFileRead(env, exports) && Export(env, exports, "mapOpen", Open) &&
+         Export(env, exports, "mapAdopt", Adopt) && Export(env, exports, "mapClose", Close) &&
+         Export(env, exports, "mapSize", Size) && Export(env, exports, "mapTryRead", TryRead) &&
          Export(env, exports, "mapReadSync", ReadSync) && Export(env, exports, "mapWrite", Write) &&
          Export(env, exports, "mapWriteSync", WriteSync) && Export(env, exports, "mapResize", Resize) &&
          Export(env, exports, "mapFlush", Flush) && Export(env, exports, "mapLock", Lock) &&

@@ -93,7 +93,9 @@ class Progress {
   uint64_t total_ = 0;
 };
 
-/** openOptions: {path, readOnly, create, exclusive, permissions, pin, allowRemote, maxBytes, codec, onProgress} */
+/**
+ * openOptions: {path, readOnly, create, exclusive, permissions, pin, salvage, allowRemote, maxBytes, codec, onProgress}
+ */
 bool ToOpening(napi_env env, napi_value value, Opening* opening, Progress* progress) {
   const auto property = [&](const char* name) {
     napi_value result = nullptr;
@@ -103,6 +105,7 @@ bool ToOpening(napi_env env, napi_value value, Opening* opening, Progress* progr
   return ToString(env, property("path"), &options.path) && ToBool(env, property("readOnly"), &options.read_only) &&
          ToBool(env, property("create"), &options.create) && ToBool(env, property("exclusive"), &options.exclusive) &&
          ToUint32(env, property("permissions"), &options.permissions) && ToBool(env, property("pin"), &options.pin) &&
+         ToBool(env, property("salvage"), &options.salvage) &&
          ToBool(env, property("allowRemote"), &options.allow_remote) &&
          ToUint64(env, property("maxBytes"), &options.kept.max_bytes) &&
          ToString(env, property("codec"), &options.kept.codec) && progress->Init(property("onProgress"));
@@ -160,10 +163,7 @@ napi_value NewStoreHandle(napi_env env, Opening opening) {
   auto lane = std::make_shared<Lane>(opening.device, opening.may_stall);
   auto handle =
       std::make_shared<StoreHandle>(std::move(opening.engine), std::move(lane), std::move(opening.options.path));
-  auto* owned = new std::shared_ptr<StoreHandle>(std::move(handle));
-  napi_value result = NewHandle(env, owned, kStoreTag, FinalizeStore);
-  if (result == nullptr) delete owned;
-  return result;
+  return NewSharedHandle(env, std::move(handle), kStoreTag, FinalizeStore);
 }
 
 class OpenJob final : public Job {
@@ -358,10 +358,7 @@ Status YieldWhileBlocked(Status status, uint64_t* blocked_since_ns) {
 }
 
 bool ToStoreHandle(napi_env env, napi_value value, std::shared_ptr<StoreHandle>* handle) {
-  void* data = nullptr;
-  if (!ToHandlePointer(env, value, kStoreTag, &data)) return false;
-  *handle = *static_cast<std::shared_ptr<StoreHandle>*>(data);
-  return true;
+  return ToShared(env, value, kStoreTag, handle);
 }
 
 bool InitStore(napi_env env, napi_value exports) {

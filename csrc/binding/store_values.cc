@@ -1,6 +1,7 @@
 #include "binding/store_values.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "binding/convert.h"
@@ -15,11 +16,30 @@ void FreeExternal(napi_env /*env*/, void* data, void* /*hint*/) { std::free(data
 
 }  // namespace
 
+void WriteFreshness(const store::Freshness& freshness, uint8_t* target) {
+  const uint32_t words[4] = {freshness.slot, freshness.version, freshness.tag, 0};
+  const double expires_at_ms = static_cast<double>(freshness.expires_at_ms);
+  std::memcpy(target, words, sizeof words);
+  std::memcpy(target + sizeof words, &expires_at_ms, sizeof expires_at_ms);
+}
+
+uint64_t ToTtl(double ttl_ms) {
+  constexpr double kMost = 9'007'199'254'740'991;
+  if (!(ttl_ms > 0)) return 0;
+  return static_cast<uint64_t>(std::ceil(std::min(ttl_ms, kMost)));
+}
+
 bool ValueArena::PushSlab(uint64_t capacity, bool shared) {
   auto* bytes = static_cast<uint8_t*>(std::malloc(std::max<uint64_t>(capacity, 1)));
   if (bytes == nullptr) return false;
-  slabs_.push_back(Slab{MallocBytes(bytes), capacity, 0, shared});
+  slabs_.push_back(Slab{MallocBytes(bytes), bytes, capacity, 0, shared});
   return true;
+}
+
+bool ValueArena::HasRoom(uint64_t size) const {
+  if (shared_ == kNone) return false;
+  const Slab& slab = slabs_[shared_];
+  return slab.used + size <= (slab.bytes == nullptr ? slab.capacity : kSlabBytes);
 }
 
 uint8_t* OwnedValue::Allocate(uint64_t size) {
@@ -43,9 +63,12 @@ uint8_t* ValueArena::Allocate(uint64_t size) {
     if (!PushSlab(size, /*shared=*/false)) return nullptr;
     current_ = slabs_.size() - 1;
   } else {
-    if (shared_ == kNone || slabs_[shared_].used + size > kSlabBytes) {
-      // The first one starts small: most requests carry little.
-      if (!PushSlab(shared_ == kNone ? std::max(size, kFirstSlabBytes) : kSlabBytes, /*shared=*/true)) return nullptr;
+    if (!HasRoom(size)) {
+      if (shared_ == kNone && lent_ != nullptr && size <= lent_capacity_) {
+        slabs_.push_back(Slab{nullptr, lent_, lent_capacity_, 0, /*shared=*/true});
+      } else if (!PushSlab(shared_ == kNone ? std::max(size, kFirstSlabBytes) : kSlabBytes, /*shared=*/true)) {
+        return nullptr;  // the first one starts small: most requests carry little
+      }
       shared_ = slabs_.size() - 1;
     }
     Slab& slab = slabs_[shared_];
@@ -55,13 +78,14 @@ uint8_t* ValueArena::Allocate(uint64_t size) {
       if (bytes == nullptr) return nullptr;
       (void)slab.bytes.release();
       slab.bytes.reset(bytes);
+      slab.data = bytes;
       slab.capacity = capacity;
     }
     current_ = shared_;
   }
   current_size_ = size;
   begun_ = true;
-  return slabs_[current_].bytes.get() + slabs_[current_].used;
+  return slabs_[current_].data + slabs_[current_].used;
 }
 
 ValuePlace ValueArena::Keep() {
@@ -86,7 +110,8 @@ bool ValueArena::Append(store::Bytes bytes, ValuePlace* place) {
 bool ValueArena::Adopt(OwnedValue* value, ValuePlace* place) {
   if (value->size_ < kOwnMemoryBytes) return Append(store::Bytes(value->bytes_.get(), value->size_), place);
   TakeBack();
-  slabs_.push_back(Slab{std::move(value->bytes_), value->size_, value->size_, /*shared=*/false});
+  uint8_t* data = value->bytes_.get();
+  slabs_.push_back(Slab{std::move(value->bytes_), data, value->size_, value->size_, /*shared=*/false});
   size_bytes_ += value->size_;
   *place = ValuePlace{static_cast<uint32_t>(slabs_.size() - 1), 0, static_cast<uint32_t>(value->size_)};
   return true;
@@ -104,6 +129,7 @@ napi_value ValueArena::ToJs(napi_env env) {
   if (napi_create_array_with_length(env, slabs_.size(), &array) != napi_ok) return nullptr;
   for (uint32_t i = 0; i < slabs_.size(); i++) {
     Slab& slab = slabs_[i];
+    if (slab.bytes == nullptr) continue;
     napi_value buffer = nullptr;
     napi_status status = napi_generic_failure;
     if (!slab.shared && slab.used == slab.capacity && slab.used > 0) {

@@ -23,6 +23,14 @@ struct ValuePlace {
   uint32_t size = 0;
 };
 
+/** How a store::Freshness reaches JavaScript: slot, version and tag as 32-bit words, four bytes of nothing, the expiry
+ * as a double. */
+constexpr size_t kFreshnessBytes = 24;
+void WriteFreshness(const store::Freshness& freshness, uint8_t* target);
+
+/** Milliseconds to live as JavaScript gives them: a part of one counts as one. 0: none. */
+uint64_t ToTtl(double ttl_ms);
+
 struct FreeBytes {
   void operator()(uint8_t* bytes) const { std::free(bytes); }
 };
@@ -50,6 +58,12 @@ class ValueArena final : public store::ValueSink {
   ValueArena(const ValueArena&) = delete;
   ValueArena& operator=(const ValueArena&) = delete;
 
+  /** Memory of somebody else's that takes the first small values after each ToJs, and outlives the arena's use of it.
+   */
+  void Lend(uint8_t* bytes, uint64_t capacity) {
+    lent_ = bytes;
+    lent_capacity_ = capacity;
+  }
   /** The engine may call it again for the same value: the last one counts. nullptr where there is no memory. */
   uint8_t* Allocate(uint64_t size) override;
   /** What Allocate gave last stays; without it the next Allocate, or TakeBack, takes that place back. */
@@ -62,26 +76,33 @@ class ValueArena final : public store::ValueSink {
 
   /** Bytes kept so far and not yet given away. */
   uint64_t size_bytes() const { return size_bytes_; }
-  bool empty() const { return slabs_.empty(); }
+  /** Whether all values kept are in memory that was lent. */
+  bool only_lent() const { return slabs_.empty() || (slabs_.size() == 1 && slabs_[0].bytes == nullptr); }
   /** Drops everything that was not given away. */
   void Clear();
-  /** An array of Buffers: the slabs since the last ToJs, which are JavaScript's from now on. nullptr where that fails.
+  /**
+   * An array: of each slab since the last ToJs a Buffer, which is JavaScript's from now on, or undefined where it is
+   * the lent memory. nullptr where that fails.
    */
   napi_value ToJs(napi_env env);
 
  private:
   struct Slab {
-    MallocBytes bytes;
+    MallocBytes bytes;  // nullptr: lent
+    uint8_t* data;
     uint64_t capacity;
     uint64_t used;  // kept
     bool shared;    // takes further values
   };
 
+  bool HasRoom(uint64_t size) const;
   bool PushSlab(uint64_t capacity, bool shared);
 
   static constexpr size_t kNone = ~size_t{0};
 
   std::vector<Slab> slabs_;
+  uint8_t* lent_ = nullptr;
+  uint64_t lent_capacity_ = 0;
   size_t shared_ = kNone;  // the slab that takes further small values
   uint64_t size_bytes_ = 0;
   size_t current_ = 0;         // slab of the value begun

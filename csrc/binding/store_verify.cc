@@ -1,11 +1,8 @@
-// Verification: each step is a job of its own, so that no thread is held for long and a step that is not asked for is
-// not done.
+// Verification of a store, step by step.
 #include <utility>
 
-#include "binding/convert.h"
 #include "binding/exports.h"
-#include "binding/store_handle.h"
-#include "os/os.h"
+#include "binding/store_step.h"
 #include "store/verify.h"
 
 namespace faultless::binding {
@@ -13,95 +10,55 @@ namespace faultless::binding {
 namespace {
 
 constexpr napi_type_tag kVerificationTag = {0x6661756c746c6573, 0x7665726966792e31};
-constexpr uint64_t kStepNs = 10'000'000;
 
-/** One verification; its steps never overlap (ts/ asks for the next one only after the one before). */
-struct Verifying {
-  std::shared_ptr<StoreHandle> handle;
-  std::shared_ptr<store::Verification> verification;
-};
+using Verifying = Stepping<store::Verification>;
 
-class VerifyJob final : public Job {
+class VerifyJob final : public StepJob<store::Verification> {
  public:
-  explicit VerifyJob(std::shared_ptr<Verifying> verifying)
-      : Job(verifying->handle->lane()), verifying_(std::move(verifying)) {}
+  using StepJob::StepJob;
 
  protected:
-  Status Execute() override {
-    const StoreUse use(verifying_->handle.get());
-    if (use.engine() == nullptr) return Code::kClosed;
-    auto& verification = verifying_->verification;
-    if (verification == nullptr) verification = use.engine()->Verify();
-    const uint64_t begin_ns = os::MonotonicNs();
-    Status status;
-    while (status.ok() && !verification->done() && os::MonotonicNs() - begin_ns < kStepNs) {
-      status = verification->Step();
-      if (status.ok()) blocked_since_ns_ = 0;
-    }
-    return YieldWhileBlocked(status, &blocked_since_ns_);
+  std::shared_ptr<store::Verification> Begin(store::Store& store) override { return store.Verify(); }
+
+  void OnStepped(const store::Verification& verification) override {
+    if (verification.done()) report_ = verification.Report();
   }
 
-  /** {done, total}, with {records, bytes, damaged: [offset, reason, …]} where it is over. */
-  napi_value Result(napi_env env) override {
-    napi_value result = nullptr;
-    if (napi_create_object(env, &result) != napi_ok) return nullptr;
-    const auto set = [&](const char* name, uint64_t value) {
-      SetProperty(env, result, name, NewNumber(env, static_cast<double>(value)));
-    };
-    uint64_t done;
-    uint64_t total;
-    verifying_->verification->Progress(&done, &total);
-    set("done", done);
-    set("total", total);
-    if (!verifying_->verification->done()) return result;
-    const store::VerifyReport report = verifying_->verification->Report();
+  /** records, bytes, damaged: [offset, reason, …] */
+  bool AddOutcome(napi_env env, napi_value result) override {
     napi_value damaged = nullptr;
-    if (napi_create_array(env, &damaged) != napi_ok) return nullptr;
+    if (napi_create_array(env, &damaged) != napi_ok) return false;
     uint32_t index = 0;
-    for (const auto& [offset, reason] : report.damaged) {
+    for (const auto& [offset, reason] : report_.damaged) {
       if (napi_set_element(env, damaged, index++, NewNumber(env, static_cast<double>(offset))) != napi_ok ||
           napi_set_element(env, damaged, index++, NewString(env, reason)) != napi_ok) {
-        return nullptr;
+        return false;
       }
     }
-    set("records", report.records);
-    set("bytes", report.bytes);
+    SetProperty(env, result, "records", NewNumber(env, static_cast<double>(report_.records)));
+    SetProperty(env, result, "bytes", NewNumber(env, static_cast<double>(report_.bytes)));
     SetProperty(env, result, "damaged", damaged);
-    return result;
-  }
-
-  napi_value Failure(napi_env env, const Status& status) override {
-    return StatusToJs(env, status, verifying_->handle->path().c_str());
+    return true;
   }
 
  private:
-  const std::shared_ptr<Verifying> verifying_;
-  uint64_t blocked_since_ns_ = 0;
+  store::VerifyReport report_{};
 };
-
-void FinalizeVerification(napi_env /*env*/, void* data, void* /*hint*/) {
-  delete static_cast<std::shared_ptr<Verifying>*>(data);
-}
 
 /** storeVerification(handle): Verification */
 napi_value StoreVerification(napi_env env, napi_callback_info info) {
   napi_value argument;
-  auto verifying = std::make_shared<Verifying>();
-  if (!GetArguments(env, info, 1, &argument) || !ToStoreHandle(env, argument, &verifying->handle)) return nullptr;
-  auto* owned = new std::shared_ptr<Verifying>(std::move(verifying));
-  napi_value result = NewHandle(env, owned, kVerificationTag, FinalizeVerification);
-  if (result == nullptr) delete owned;
-  return result;
+  std::shared_ptr<StoreHandle> handle;
+  if (!GetArguments(env, info, 1, &argument) || !ToStoreHandle(env, argument, &handle)) return nullptr;
+  return NewSharedHandle(env, std::make_shared<Verifying>(std::move(handle)), kVerificationTag);
 }
 
 /** storeVerifyStep(verification): Promise<VerifyStep>: about 10 ms of work. */
 napi_value StoreVerifyStep(napi_env env, napi_callback_info info) {
   napi_value argument;
-  void* data = nullptr;
-  if (!GetArguments(env, info, 1, &argument) || !ToHandlePointer(env, argument, kVerificationTag, &data)) {
-    return nullptr;
-  }
-  return Job::Start(env, std::make_unique<VerifyJob>(*static_cast<std::shared_ptr<Verifying>*>(data)));
+  std::shared_ptr<Verifying> verifying;
+  if (!GetArguments(env, info, 1, &argument) || !ToShared(env, argument, kVerificationTag, &verifying)) return nullptr;
+  return Job::Start(env, std::make_unique<VerifyJob>(std::move(verifying)));
 }
 
 }  // namespace

@@ -59,10 +59,19 @@ struct alignas(64) TableEntry {
   Word incarnation;  // of this use of the run; never used twice in a file
   Word sequence;     // kQueue: position of the extent in its shard's queue, from 1
   Word next;  // kFree: next free run of the class; kQueue: next younger extent; kIndex: next unit of the shard; 0: none
-  Word previous;  // kFree: previous free run of the class, 0: first; else: the unit itself while the run waits in limbo
-  Word wasted_bytes;  // kQueue: at the end of the extent, where the next record did not fit
-  Word reserved[2];
+  Word previous;  // kFree: previous free run of the class, kIndex: previous unit of the shard, 0: first; else: the unit
+                  // itself while the run waits in limbo
+  Word wasted_bytes;  // kQueue: at the end of the extent, where the next record did not fit; kIndex: free_pieces
+  Word holes;  // of each 64th unit, whatever its run: bit i: unit + i may have no space, which is reserved before its
+               // use
+  Word free_links;  // kIndex: the units of the shard with as many free pieces; bits 0–31 the next one, 0: none; 32–63
+                    // the previous one, 0: first
+
+  /** kIndex: bit i is set while the i-th piece is free. */
+  Word& free_pieces() { return wasted_bytes; }
+  const Word& free_pieces() const { return wasted_bytes; }
 };
+constexpr uint64_t kUnitsPerHoleWord = 64;
 static_assert(sizeof(TableEntry) == 64 && sizeof(TableEntry) * kUnitsPerGroup == kUnitBytes);
 
 // ───────────────────────────────────────────────────────────── superblock
@@ -145,12 +154,13 @@ struct alignas(64) ControlHeader {
   HalfWord flush_poisoned;  // a sync failed: no later flush may succeed
   Word boot_id[2];          // in which `ready` was written
   Word inode;
-  Word clock_watermark_ms;  // highest wall clock that decided about an expiry
-  Word epoch;               // moves on when any version slot wraps
+  Word clock_watermark;  // the store's clock is not behind this: ms << 20 | check (store/clock.h)
+  Word epoch;            // moves on when any version slot wraps
   Word recoveries;
-  uint8_t reserved_0[4096 - 64];
+  Word clock_offset;  // of the store's clock from the time since boot, in the boot of the check: ms << 20 | check
+  uint8_t reserved_0[4096 - 72];
 };
-static_assert(sizeof(ControlHeader) == 4096);
+static_assert(sizeof(ControlHeader) == 4096 && offsetof(ControlHeader, clock_watermark) == 40);
 
 struct alignas(64) AllocatorControl {
   HalfWord lock;
@@ -161,10 +171,15 @@ struct alignas(64) AllocatorControl {
   Word limbo_open;     // runs released since the last flush began; linked by TableEntry::next
   Word limbo_closing;  // runs that the flush under way sets free
   Word limbo_units;
-  Word flush_count;           // completed
-  Word growing_from;          // units from here to published_units are on no list yet; 0: none such
-  Word free_heads[kClasses];  // first free run of each class; 0: none
-  uint8_t reserved[512 - 72 - 8 * kClasses];
+  Word flush_count;             // completed
+  Word growing_from;            // units from here to published_units are on no list yet; 0: none such
+  Word free_heads[kClasses];    // first free run of each class that has space in at least one of its units; 0: none
+  Word hollow_units;            // of free_units: without space
+  Word punches;                 // begun: what was locked into memory before may have left it
+  Word hollow_heads[kClasses];  // first free run of each class without space in any unit; 0: none
+  Word reserve_taken;  // 1: runs may have shared their blocks with another file, or had holes, when they were used
+                       // last: the space of each is reserved when it is taken
+  uint8_t reserved[512 - 96 - 16 * kClasses];
   Intent intent;
   uint8_t reserved_end[16];
 };
@@ -182,6 +197,15 @@ struct alignas(64) OpenerPending {
   Word chains[kPendingChains + 2];  // the last two are reserved
 };
 static_assert(sizeof(OpenerPending) == 128);
+
+/** A place of a shard's queue that a completed flush has promised, with the tail of then: all from the tail up to the
+ * place was on the device. */
+struct Promise {
+  Word tail_sequence;
+  Word sequence;
+  Word position;  // 0: none
+  Word check;     // keyed hash of the others and the shard's number: a torn promise is none
+};
 
 struct alignas(64) ShardControl {
   // Line 0: what every reader needs; changes with splits only.
@@ -211,10 +235,11 @@ struct alignas(64) ShardControl {
   Word marked_tail_sequence;  // the youngest mark record says this
   Word next_head_unit;        // taken for the queue, not linked yet; 0: none
   Word retired_unit;          // unlinked from the queue, not released yet; 0: none
-  Word free_pieces;           // position of the first free index piece; 0: none
-  Word spare_index_unit;      // taken, not cut into pieces yet; 0: none
-  Word index_units;           // chain of all units of the index
-  Word dropped_index_units;   // chain of units that a clear left behind
+  Word merge_cursor;         // bits 0–23: the prefix where merging looks next; bit 24: its pages have been asked for;
+                             // from 32 on: writes since the last look
+  Word spare_index_unit;     // taken and on no chain yet, or off its chain and not released yet; 0: none
+  Word index_units;          // chain of all units of the index
+  Word dropped_index_units;  // chain of units that a clear left behind
   Word spare_directory_unit;  // a run taken for a directory, or one that a doubling left behind; 0: none
   // Line 4.
   Word clear_sequence;  // records before (clear_sequence, clear_position) are dead
@@ -222,14 +247,29 @@ struct alignas(64) ShardControl {
   Word had_runs;  // 1: a record with value runs has been appended at some time
   Word next_uid;  // for stores with uids
   Word uid_directory;
-  Word spare_pieces[2];  // off the free list, not in the index yet; 0: none
+  Word spare_pieces[2];  // not free, not in the index yet; 0: none
   Word wasted_bytes;     // of all extents but the head's
-  uint8_t reserved_2[512 - 5 * 64];
+  // Line 5.
+  Word free_units[4];  // first unit of the index with 1, 2, 3, 4 free pieces; 0: none
+  Word marked_end;     // where the youngest mark ends; after a recovery: where the queue does
+  uint8_t reserved_2[24];
+  // Line 6: what the last completed flush promised, in one of them; the other is the one before, or half written.
+  Promise promises[2];
+  // Line 7: values that expire. All but the first are where a look through the queue stands (store/expiry_sweep.h).
+  Word earliest_expiry_ms;  // nothing that lives expires before; 0: nothing expires
+  Word sweep_unit;          // first unit of the extent; 0: no look is under way
+  Word sweep_sequence;      // of the extent
+  Word sweep_position;      // bit 0: what follows has been asked for
+  Word sweep_earliest_ms;   // of what this look has passed; 0: nothing expires
+  uint8_t reserved_3[512 - 7 * 64 - 40];
   Intent intent;
   uint8_t reserved_end[16];
 };
 static_assert(sizeof(ShardControl) == 4096 && offsetof(ShardControl, lock) == 64);
 static_assert(offsetof(ShardControl, keys) == 128 && offsetof(ShardControl, marked_tail_sequence) == 192);
+static_assert(offsetof(ShardControl, free_units) == 320 && offsetof(ShardControl, promises) == 384);
+static_assert(offsetof(ShardControl, earliest_expiry_ms) == 448);
+static_assert(offsetof(ShardControl, intent) == 512);
 
 constexpr uint64_t kAllocatorOffset = kControlOffset + sizeof(ControlHeader);
 constexpr uint64_t kOpenersOffset = kAllocatorOffset + sizeof(AllocatorControl);
@@ -255,12 +295,16 @@ constexpr uint32_t kLockGenerationMask = (uint32_t{1} << 21) - 1;
 constexpr uint64_t kGateByte = uint64_t{1} << 62;  // exclusive: creating, recovering, opening, closing
 constexpr uint64_t kUsersByte = kGateByte + 1;     // shared: by each process that has the store open
 constexpr uint64_t kWritersByte = kGateByte + 2;   // shared: by those of them that may write
+constexpr uint64_t kPrivateByte =
+    kGateByte + 3;  // shared: by readers to whom the file must not change (private_storage.h)
 constexpr uint64_t kOpenerBytes = kGateByte + 16;  // + slot, exclusive: this slot's process lives
 
 // ───────────────────────────────────────────────────────────── index
 
 constexpr uint64_t kPieceBytes = 16 * 1024;  // a segment, or a small directory
 constexpr uint32_t kPiecesPerUnit = kUnitBytes / kPieceBytes;
+constexpr uint64_t kAllPieces = (uint64_t{1} << kPiecesPerUnit) - 1;
+static_assert(sizeof(ShardControl::free_units) == kPiecesPerUnit * sizeof(Word));
 constexpr uint32_t kLinesPerSegment = 256;
 constexpr uint32_t kEntriesPerLine = 5;
 constexpr uint32_t kEntriesPerSegment = kLinesPerSegment * kEntriesPerLine;
@@ -296,7 +340,7 @@ enum class RecordKind : uint8_t {
   kNone = 0,  // zeros: no record
   kSet = 1,
   kTombstone = 2,
-  kMark = 3,   // value: the tail sequence, 8 bytes: older extents of the shard count for nothing
+  kMark = 3,   // value: a MarkValue: older extents of the shard count for nothing
   kClear = 4,  // everything before it in the shard is dead
   kBatch = 5,  // reserved for all-or-nothing batches
   kEnd = 6,    // nothing more in this extent (implied where less than a header is left)
@@ -306,6 +350,7 @@ constexpr uint8_t kRecordUid = 2;          // a uid word follows
 constexpr uint8_t kRecordLarge = 4;        // a LargeHeader and its runs follow
 constexpr uint8_t kRecordMoved = 8;        // re-appended by cleaning: no change of the key
 constexpr uint8_t kRecordReasonShift = 4;  // tombstones: 0 deleted, 1 expired, 2 evicted (bits 4–5)
+constexpr uint8_t kReasonExpired = 1;
 
 /** 16 bytes before every record; records are multiples of 8 bytes and lie within one extent. */
 struct RecordHeader {
@@ -317,6 +362,15 @@ struct RecordHeader {
   uint32_t seal;      // of checksum, position and the extent's incarnation, keyed by the hash seed
 };
 static_assert(sizeof(RecordHeader) == 16);
+
+/** What a mark says: where the queue begins, and what the last flush that had completed by then had promised. */
+struct MarkValue {
+  uint64_t tail_sequence;
+  uint64_t promised_tail_sequence;
+  uint64_t promised_sequence;
+  uint64_t promised_position;  // 0: nothing
+};
+static_assert(sizeof(MarkValue) == 32);
 
 struct LargeHeader {
   uint64_t run_bytes;  // of the value, in the runs; the rest of the value follows the key in the record

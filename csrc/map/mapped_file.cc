@@ -280,7 +280,7 @@ Status MappedFile::Write(std::span<const WritePart> parts) {
   return FileReaches(end);
 }
 
-Status MappedFile::TryRead(ReadRange* range) {
+Status MappedFile::TryRead(ReadRange* range, bool may_start_reading) {
   // Past the turnstile: one thread that never waits keeps nobody out.
   // Somebody resizes, closes or puts pages back: waiting for it might be waiting for a device.
   const std::shared_lock lock(mutex_, std::try_to_lock);
@@ -294,7 +294,8 @@ Status MappedFile::TryRead(ReadRange* range) {
 
   // First, because a read that refuses to wait has the system start reading what is missing, and that may wait where
   // the device's queue is full.
-  if (residency_is_truthful_ && !InMemory(range->position, range->length)) return Code::kCold;
+  const bool needs_no_look = may_start_reading && shared_ && resident_reads_work_.load(std::memory_order_relaxed);
+  if (residency_is_truthful_ && !needs_no_look && !InMemory(range->position, range->length)) return Code::kCold;
   // The proof without a gap between looking and reading; it also sees where the file ends now.
   if (resident_reads_work_.load(std::memory_order_relaxed)) {
     size_t got = 0;
@@ -305,7 +306,7 @@ Status MappedFile::TryRead(ReadRange* range) {
     if (status.ok() && got < (shared_ ? range->length : 1)) return Code::kCold;
     if (status.ok() && shared_) return {};
     if (status.code() == Code::kUnsupported) resident_reads_work_.store(false, std::memory_order_relaxed);
-    if (!status.ok() && status.code() != Code::kUnsupported) return Code::kCold;
+    if (!status.ok() && (needs_no_look || status.code() != Code::kUnsupported)) return Code::kCold;
   }
   if (!residency_is_truthful_) return Code::kCold;
   // Asking a filesystem in memory never waits. Where neither way works, a file that somebody cut short within this

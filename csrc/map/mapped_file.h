@@ -79,8 +79,11 @@ class MappedFile {
   Status Read(std::span<ReadRange> ranges);
   /** May wait. kOutOfRange where any part reaches past the end (nothing is written then), kReadOnly, kNoSpace, kIo. */
   Status Write(std::span<const WritePart> parts);
-  /** Never waits. kCold unless every byte is proven to be in memory and nothing is in the way. */
-  Status TryRead(ReadRange* range);
+  /**
+   * Never waits. kCold unless every byte is proven to be in memory and nothing is in the way. may_start_reading: the
+   * system may begin to read what is missing, for which it may wait until the device takes the request: one call less.
+   */
+  Status TryRead(ReadRange* range, bool may_start_reading = false);
 
   /**
    * May wait; also for operations on the way. Grows the file with its space reserved, or cuts it: the map ends where

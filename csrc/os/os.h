@@ -25,7 +25,12 @@ struct BootId {
 };
 BootId CurrentBootId();
 uint64_t MonotonicNs();  // never goes back; no meaning across processes
+/** The same clock, up to some milliseconds behind, for who asks often. */
+uint64_t MonotonicCoarseNs();
 uint64_t WallClockMs();  // since 1970; may go back
+/** Since this machine was started, sleep included; never goes back, and the same for all its processes. */
+uint64_t BootClockMs();
+uint64_t WallClockNs();  // the same clock
 uint32_t ProcessId();    // in this PID namespace: for people, never a liveness test
 /** Fills `target` from the system's random source. */
 Status RandomBytes(void* target, size_t size);
@@ -34,6 +39,8 @@ Status RandomBytes(void* target, size_t size);
  * ask for no more than before. Two buffers: which = 0, 1. May allocate.
  */
 uint8_t* ThreadBuffer(size_t which, size_t size);
+/** Runs `run(argument)` on a thread of its own that nobody waits for. kIo: the system gives no thread. */
+Status StartThread(void (*run)(void* argument), void* argument);
 /** True in a child that forked from the process that loaded this library and did not exec: every use is refused there.
  */
 bool InForkedChild();
@@ -96,11 +103,18 @@ bool MountOfPath(const char* path, Mount* mount);
 Status SetFileSize(int fd, uint64_t size_bytes);
 /**
  * May wait. Makes the file at least offset + length long with blocks reserved for all of that range, so that no later
- * store to a mapping of it can fail for space: kNoSpace, with the file's length as it was before. Where the filesystem
+ * store to a mapping of it can fail for space: kNoSpace, with the file's length as it was before. Blocks within the
+ * file that are shared with another one (CopyRange) are this file's alone afterwards. Where the filesystem
  * cannot reserve, zeros are written to the part that lies past the old end. Callers let one grow the file at a time: a
  * failure sets the length back to what it was at the call.
  */
 Status ReserveSpace(int fd, uint64_t offset, uint64_t length);
+/**
+ * May wait. Copies the range to the same place of another file, without a way through this process; where both lie on a
+ * filesystem that can, they share its blocks from then on. kUnsupported where the system or these two files cannot:
+ * then nothing is said of the range in the target. A failure does not tell whose it is, the source's or the target's.
+ */
+Status CopyRange(int source, int target, uint64_t offset, uint64_t length);
 /** May wait. Gives the blocks of the range back; it reads as zeros. kUnsupported where the system cannot. */
 Status PunchHole(int fd, uint64_t offset, uint64_t length);
 /** May wait. Reads exactly `length` bytes or fails; short of the end of file: kIo. Retries EINTR. */
@@ -125,6 +139,12 @@ Status ReadIfResident(int fd, void* target, size_t length, uint64_t offset, size
  */
 Status MapFile(int fd, uint64_t offset, uint64_t length, Access access, bool shared, std::byte** base);
 Status UnmapFile(std::byte* base, uint64_t length);
+/**
+ * Maps `length` bytes of this process's own memory, readable and writable, that begin with what the file holds in its
+ * first `file_bytes`: stores never reach the file, and what others store to it shows only until the page is stored to.
+ * The rest is zeros. Needs memory for the pages that are stored to alone (MAP_NORESERVE). For UnmapFile.
+ */
+Status MapPrivateCopy(int fd, uint64_t file_bytes, uint64_t length, std::byte** base);
 
 enum class Advice : uint8_t { kNormal, kSequential, kRandom, kWillNeed, kDontNeed };
 /** kDontNeed on a shared mapping drops this process's page-table entries, and asks that clean pages of the range leave
@@ -151,6 +171,9 @@ Status SyncMapped(std::byte* address, uint64_t length);
  * the answer cannot be trusted or had. `resident` must hold PagesOf(address, length) bytes.
  */
 Status Residency(std::byte* address, uint64_t length, uint8_t* resident);
+/** Never waits. Whether what lies in RAM filesystems stays there: nothing is ever swapped out. False where that is not
+ * known. */
+bool RamStaysResident();
 /** Whether Residency tells the truth for this file to this process: Linux ≥ 5.2 calls everything resident for those who
  * neither own nor may write the file. */
 bool ResidencyIsTruthful(int fd);
@@ -188,9 +211,10 @@ uint64_t SubstituteChanges(MappingId id);
 bool IsSubstituted(MappingId id, const std::byte* address, uint64_t length);
 /**
  * May wait. Tries to read each substituted page's bytes from the file; where that works the file's page is mapped back
- * and the substitute (with all that was stored to it) is gone. Pages past the end of file stay. Returns how many are
- * left (0: none). More than kMaxSubstitutes substituted pages in one mapping make the whole mapping count as
- * substituted for good.
+ * and the substitute (with all that was stored to it) is gone. Pages past the end of file stay. Gives up for now after
+ * a few pages that the device fails to read, and goes on behind them the next time. Returns how many are left (0:
+ * none). More than kMaxSubstitutes substituted pages in one mapping make the whole mapping count as substituted for
+ * good.
  */
 constexpr size_t kMaxSubstitutes = 4096;
 size_t RestoreSubstitutes(MappingId id);
@@ -218,5 +242,18 @@ Status IsByteLocked(int fd, uint64_t offset, bool* locked);
 void WaitOnWord(const std::atomic<uint32_t>* word, uint32_t expected, uint32_t timeout_us);
 /** Wakes up to `count` waiters of any process. */
 void WakeWord(const std::atomic<uint32_t>* word, uint32_t count);
+
+struct WaitedWord {
+  const std::atomic<uint32_t>* word;
+  uint32_t expected;
+};
+constexpr size_t kMaxWaitedWords = 128;
+/**
+ * Waits until one of the words (1 … kMaxWaitedWords) is not what is expected, until one of them is woken, or until
+ * `timeout_us` has passed. May return early for no reason. A word's memory may be unmapped meanwhile. (Linux:
+ * futex_waitv; before 5.16 the first word's futex, with a look at the others every millisecond; portable: short
+ * sleeps.)
+ */
+void WaitOnWords(const WaitedWord* words, size_t count, uint64_t timeout_us);
 
 }  // namespace faultless::os

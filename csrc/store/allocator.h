@@ -13,10 +13,15 @@
 namespace faultless::store {
 
 enum class Purpose : uint8_t {
-  kUser,     // leaves a reserve, so that a full store can always be emptied
+  kUser,     // leaves a reserve of free units in the file, so that a store can always be emptied, on a full device too
   kReserve,  // deletes and cleaning may use it up, but for what
   kFlush,    // a flush needs for its marks: it is what gives back the space that waits for one
 };
+
+/** No room: at max_bytes, or on the device. What waits for cleaning or a flush may give some back. */
+inline bool IsOutOfSpace(const Status& status) {
+  return status.code() == Code::kStoreFull || status.code() == Code::kNoSpace;
+}
 
 /** What a new run is to be, and the word that remembers it until something refers to it. */
 struct RunRequest {
@@ -32,6 +37,14 @@ struct RunRequest {
  * filesystem, kWouldBlock, kIo, kCorrupt: nothing has changed.
  */
 Status TakeRun(const Context& context, uint32_t size_class, const RunRequest& request, Purpose purpose, uint64_t* unit);
+
+/**
+ * Takes a free run that has space, of the largest class there is but of `largest_class` at most, off its list onto the
+ * chain, as a value run that nothing refers to. Its units count as holes from then on: so they do when they come back
+ * by FreeFirstOfChain, whether they have been punched or the process died before. kAbsent: there is none.
+ */
+Status TakeRunToPunch(const Context& context, uint32_t largest_class, const format::Word* chain, uint64_t* unit,
+                      uint32_t* size_class);
 
 constexpr uint64_t kAnyIncarnation = 0;
 constexpr uint32_t kAnyShard = ~0u;
@@ -62,6 +75,14 @@ Status FreeClosedLimbo(const Context& context);
 
 /** Units that could still be had without growing past max_bytes. */
 uint64_t AvailableUnits(const Context& context);
+
+/** Free units that have space. */
+uint64_t FreeUnitsWithSpace(const Context& context);
+/**
+ * Of those, how many are left to what comes first where the device is full: by user writes to deletes and cleaning (two
+ * units for each shard, less in a small store), and by these, a quarter of it, to the marks of a flush.
+ */
+uint64_t KeptUnits(const Context& context, Purpose purpose);
 
 /** Checked view of a run's entry: false where the unit is none of `kind`. */
 bool ReadRun(const Context& context, uint64_t unit, format::RunKind kind, format::EntryView* view);

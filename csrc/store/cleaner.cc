@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "base/hash.h"
-#include "os/os.h"
+#include "store/clock.h"
 #include "store/index.h"
 #include "store/record_queue.h"
 
@@ -21,17 +21,6 @@ bool IsBeforeClear(const ShardControl& shard) {
   const uint64_t clear_sequence = shard.clear_sequence.load(kRelaxed);
   return sequence < clear_sequence ||
          (sequence == clear_sequence && shard.tail.load(kRelaxed) < shard.clear_position.load(kRelaxed));
-}
-
-/** The index entry that refers to this very record, or kAbsent: the record is dead. */
-Status FindEntryOf(const Context& context, uint32_t shard_index, uint64_t hash, uint64_t position, IndexHit* hit) {
-  const auto need = [](uint64_t, uint64_t) -> Status { return Code::kOk; };
-  return Probe({context}, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), need,
-               [&](const IndexHit& found) -> Status {
-                 if (found.position != position) return Code::kAbsent;
-                 *hit = found;
-                 return Code::kOk;
-               });
 }
 
 /** Appends the live record at the tail again. Its bytes are in the read scratch. */
@@ -51,18 +40,6 @@ Status MoveRecord(const Context& context, uint32_t shard_index, uint64_t hash, c
   return transaction.Commit();
 }
 
-Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
-                   const format::RecordView& record, uint64_t bytes) {
-  ShardControl& shard = context.shard(shard_index);
-  Transaction transaction(context, &shard.intent, &shard, shard_index);
-  RemoveEntry(context, &transaction, hit);
-  transaction.MoveSlot(context.SlotOfHash(hash));
-  transaction.Add(shard.keys, -1);
-  transaction.Add(shard.live_bytes, -static_cast<int64_t>(bytes));
-  transaction.Add(shard.value_bytes, -static_cast<int64_t>(record.large.run_bytes));
-  return transaction.Commit();
-}
-
 /**
  * Releases the value runs of a dead record at the tail, unless a younger record of the key refers to them as well:
  * after a recovery the tail stands before records that have been moved already. The record is in the read scratch,
@@ -74,9 +51,8 @@ Status ReleaseRunsOfDead(const Context& context, uint32_t shard_index, uint64_t 
   const std::vector<uint8_t> key(record.key.begin(), record.key.end());
   const bool promised = AreRunsPromised(context, shard_index, context.shard(shard_index).tail.load(kRelaxed), record);
   bool shared = false;
-  const auto need = [](uint64_t, uint64_t) -> Status { return Code::kOk; };
   const Status probed = Probe({context}, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash),
-                              need, [&](const IndexHit& hit) -> Status {
+                              NeverStop, [&](const IndexHit& hit) -> Status {
                                 format::RecordView live;
                                 uint64_t bytes;
                                 FAULTLESS_TRY(ReadRecordAt(context, hit.position, &live, &bytes));
@@ -90,6 +66,39 @@ Status ReleaseRunsOfDead(const Context& context, uint32_t shard_index, uint64_t 
 }
 
 }  // namespace
+
+Status FindEntryOf(const Context& context, uint32_t shard_index, uint64_t hash, uint64_t position, IndexHit* hit) {
+  return Probe({context}, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), NeverStop,
+               [&](const IndexHit& found) -> Status {
+                 if (found.position != position) return Code::kAbsent;
+                 *hit = found;
+                 return Code::kOk;
+               });
+}
+
+Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
+                   const format::RecordView& record, uint64_t bytes) {
+  ShardControl& shard = context.shard(shard_index);
+  format::RecordView tombstone;
+  tombstone.kind = RecordKind::kTombstone;
+  tombstone.flags = format::kReasonExpired << format::kRecordReasonShift;
+  tombstone.key = record.key;
+  const uint64_t tombstone_bytes = format::RecordBytes(tombstone);
+  const bool leaves_tombstone = !record.runs.empty();
+  if (leaves_tombstone) FAULTLESS_TRY(EnsureRoom(context, shard_index, tombstone_bytes, Purpose::kReserve));
+  Transaction transaction(context, &shard.intent, &shard, shard_index);
+  if (leaves_tombstone) {
+    uint8_t* const scratch = RecordScratch(Scratch::kWrite, tombstone_bytes);
+    format::EncodeRecord(tombstone, scratch);
+    Append(context, shard_index, scratch, tombstone_bytes, &transaction);
+  }
+  RemoveEntry(context, &transaction, hit);
+  transaction.MoveSlot(context.SlotOfHash(hash));
+  transaction.Add(shard.keys, -1);
+  transaction.Add(shard.live_bytes, -static_cast<int64_t>(bytes));
+  transaction.Add(shard.value_bytes, -static_cast<int64_t>(record.large.run_bytes));
+  return transaction.Commit();
+}
 
 uint64_t GarbageBytes(const Context& context, uint32_t shard_index) {
   const ShardControl& shard = context.shard(shard_index);
@@ -112,7 +121,9 @@ bool NeedsCleaning(const Context& context, uint32_t shard_index) {
   if (HasCleared(context, shard_index)) return true;
   if (shard.tail_unit.load(kRelaxed) == shard.head_unit.load(kRelaxed)) return false;
   const uint64_t live = shard.live_bytes.load(kRelaxed);
-  return GarbageBytes(context, shard_index) > live / 8 * 5 + format::kUnitBytes / 4;
+  // What the ends of extents waste is part of what the file may be too large by.
+  const uint64_t wasted = std::min(shard.wasted_bytes.load(kRelaxed), live / 8 * 3);
+  return GarbageBytes(context, shard_index) > live / 8 * 5 - wasted + format::kUnitBytes / 4;
 }
 
 Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget, uint32_t* left_extents) {
@@ -168,7 +179,7 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     if (!format::VerifyChecksum({RecordScratch(Scratch::kRead, bytes), bytes})) {
       return Status::Corrupt("a record's checksum does not match", tail);
     }
-    if ((record.flags & format::kRecordExpires) && record.expires_at_ms <= os::WallClockMs()) {
+    if (IsExpired(context, record)) {
       FAULTLESS_TRY(DropExpired(context, shard_index, hash, hit, record, bytes));
       continue;  // the next turn finds it dead
     }

@@ -6,7 +6,9 @@
 #pragma once
 
 #include "base/status.h"
+#include "format/record.h"
 #include "store/context.h"
+#include "store/index.h"
 
 namespace faultless::store {
 
@@ -26,6 +28,17 @@ bool NeedsCleaning(const Context& context, uint32_t shard_index);
 
 /** One step at the tail within the budget; *left_extents: how many extents were released. */
 Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget, uint32_t* left_extents);
+
+/** The index entry that refers to the record at `position`, or kAbsent: the record is dead. */
+Status FindEntryOf(const Context& context, uint32_t shard_index, uint64_t hash, uint64_t position, IndexHit* hit);
+
+/**
+ * Takes an expired record off the index. One with value runs leaves a tombstone, as a delete would: these runs are
+ * released, and recovery, which must tell a record that lost its runs that way from one that was never whole, cannot
+ * ask the clock: it may have gone back. The record is in the read scratch.
+ */
+Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
+                   const format::RecordView& record, uint64_t bytes);
 
 /** Bytes of the queue that no live record takes. */
 uint64_t GarbageBytes(const Context& context, uint32_t shard_index);

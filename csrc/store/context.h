@@ -11,6 +11,7 @@
 
 #include "format/layout.h"
 #include "os/os.h"
+#include "store/residency.h"
 #include "store/storage.h"
 
 namespace faultless::store {
@@ -18,6 +19,7 @@ namespace faultless::store {
 /** What this process remembers of a shard; hints, never truth. */
 struct ShardHints {
   std::atomic<uint64_t> populated_until{0};  // file offset up to which the head extent has been prefaulted
+  std::atomic<bool> swept{false};            // of expired values, by a write to another shard: cleaning is to follow
 };
 
 /** Flushes of one process: one runs at a time, and all that were asked for before it began end with it (group commit).
@@ -30,42 +32,11 @@ struct FlushRounds {
   uint64_t completed = 0;  // the youngest round that succeeded
 };
 
-/**
- * A short memory of pages that the kernel has just called resident, so that a read asks it once for each page, and
- * reads in a row need not ask again about the same ones. A proof is forgotten after an eighth of a millisecond: that is
- * no longer "just". Thread safety: any thread; a lost entry costs a question.
- */
-class ResidencyProofs {
- public:
-  /** The moment as far as proofs care: 65 µs each. */
-  static uint64_t Tick() { return os::MonotonicNs() >> 16; }
-  bool Cover(uint64_t offset, uint64_t length, uint64_t tick) const {
-    const uint64_t first = offset >> kPageShift;
-    const uint64_t last = (offset + length - 1) >> kPageShift;
-    return last - first <= 1 && Has(first, tick) && Has(last, tick);
-  }
-  /** Always true. */
-  bool Note(uint64_t offset, uint64_t length, uint64_t tick) {
-    const uint64_t first = offset >> kPageShift;
-    const uint64_t last = (offset + length - 1) >> kPageShift;
-    for (uint64_t page = first; page <= last && page - first <= 1; page++) {
-      places_[page % kPlaces].store(page << kTickBits | (tick & kTickMask), std::memory_order_relaxed);
-    }
-    return true;
-  }
-
- private:
-  static constexpr uint64_t kPageShift = 12;  // no system has smaller pages
-  static constexpr uint64_t kTickBits = 24;   // 18 minutes: only a proof of exactly that age could be mistaken
-  static constexpr uint64_t kTickMask = (uint64_t{1} << kTickBits) - 1;
-  static constexpr size_t kPlaces = 1024;
-
-  bool Has(uint64_t page, uint64_t tick) const {
-    const uint64_t place = places_[page % kPlaces].load(std::memory_order_relaxed);
-    return place >> kTickBits == page && ((tick - place) & kTickMask) <= 1;
-  }
-
-  std::atomic<uint64_t> places_[kPlaces] = {};
+/** How this process tells the time (store/clock.h). */
+struct ClockState {
+  uint64_t boot_id[2] = {};
+  std::atomic<uint64_t> word_seen{0};  // ControlHeader::clock_offset, when it was looked at last
+  std::atomic<uint64_t> offset_ms{0};  // from the time since boot; only grows
 };
 
 struct Context {
@@ -77,15 +48,25 @@ struct Context {
   uint32_t opener_slot = 0;
   uint32_t owner_word = 0;  // our lock word without the waiters bit; 0 when read-only
   bool read_only = false;
+  bool private_copy = false;                  // of the file, in memory of this process: nobody else changes it
+  bool fresh_copy = false;                    // OpenOptions
   bool recovering = false;                    // a full store can be recovered, too
   bool control_locked = false;                // the control region is locked into memory
   std::atomic<uint32_t> chains_in_use{0};     // bit per chain of pending value runs
   std::atomic<uint32_t> chains_abandoned{0};  // of those: whose runs could not be freed yet
   std::atomic<uint64_t> pinned_units{0};      // the file up to here is locked into memory
+  std::atomic<uint64_t> pinned_punches{0};    // AllocatorControl::punches when that was locked
+  std::atomic<uint64_t> pinned_at_ns{0};
   std::atomic<bool> pin{false};
+  std::atomic<bool> punching{false};      // a thread is punching a free run
+  std::atomic<bool> giving_back{false};   // until little enough is left
+  std::atomic<bool> cannot_punch{false};  // the filesystem has no holes
+  std::atomic<uint32_t> looks{0};
+  std::atomic<uint32_t> next_swept_shard{0};  // by a write to another one
   std::unique_ptr<ShardHints[]> hints;
   FlushRounds flush_rounds;
-  mutable ResidencyProofs proofs;
+  mutable ClockState clock;
+  std::unique_ptr<Residency> residency;
 
   format::Word& WordAt(uint64_t offset) const { return *reinterpret_cast<format::Word*>(base + offset); }
   format::ControlHeader& header() const {
@@ -130,19 +111,17 @@ struct Context {
     return size_class <= format::kMaxClass && unit > head_units() && unit % (uint64_t{1} << size_class) == 0 &&
            unit < published && (uint64_t{1} << size_class) <= published - unit && !IsTableUnit(unit);
   }
-  /**
-   * Never waits. Whether the bytes are proven to be in memory: pinned, or seen there by the kernel just now. `tick`:
-   * ResidencyProofs::Tick() of this read.
-   */
-  bool IsKnownResident(uint64_t offset, uint64_t length, uint64_t tick) const {
-    if (offset + length <= pinned_units.load(std::memory_order_acquire) * format::kUnitBytes) return true;
-    return proofs.Cover(offset, length, tick) ||
-           (storage->IsResident(offset, length) && proofs.Note(offset, length, tick));
+  /** Never waits. Whether the bytes are in memory: pinned, or proven as of `moment`. */
+  bool IsKnownResident(uint64_t offset, uint64_t length, const ResidencyMoment& moment) const {
+    return IsPinned(offset + length) || residency->Covers(offset, length, moment);
+  }
+  /** Whether the file up to `end` is locked into memory: what is punched leaves it, and may come back elsewhere. */
+  bool IsPinned(uint64_t end) const {
+    return end <= pinned_units.load(std::memory_order_acquire) * format::kUnitBytes &&
+           allocator().punches.load(std::memory_order_acquire) == pinned_punches.load(std::memory_order_acquire);
   }
   /** Whether reads that never wait can answer at all. */
-  bool FastPath() const {
-    return control_locked && (pin.load(std::memory_order_relaxed) || storage->residency_known());
-  }
+  bool FastPath() const { return control_locked && (pin.load(std::memory_order_relaxed) || residency->IsKnown()); }
   uint32_t ShardOfHash(uint64_t hash) const { return static_cast<uint32_t>(hash >> (64 - shard_bits)); }
   uint32_t SlotOfHash(uint64_t hash) const { return static_cast<uint32_t>(hash >> 8) & slot_mask; }
   uint64_t OffsetOf(const void* address) const {

@@ -7,10 +7,14 @@
 #include "format/superblock.h"
 #include "os/os.h"
 #include "store/allocator.h"
+#include "store/clock.h"
 #include "store/flush.h"
+#include "store/give_back.h"
+#include "store/holes.h"
 #include "store/large_value.h"
 #include "store/lock.h"
 #include "store/mapped_storage.h"
+#include "store/promise.h"
 #include "store/recovery.h"
 
 namespace faultless::store {
@@ -21,6 +25,7 @@ using format::Superblock;
 
 constexpr uint64_t kGateTimeoutNs = 60'000'000'000;
 constexpr uint32_t kGatePauseUs = 2000;
+constexpr uint64_t kPinAgainNs = 1'000'000'000;
 
 void SleepUs(uint32_t microseconds) {
   const std::atomic<uint32_t> nobody_wakes{0};
@@ -48,10 +53,10 @@ Status Engine::ReadSuperblock(int fd, Superblock* block) {
   return format::ChooseSuperblock(blocks[0], blocks[1], block);
 }
 
-Status Engine::Create(const OpenOptions& options) {
-  uint64_t max_bytes = options.kept.max_bytes == 0 ? kDefaultMaxBytes : options.kept.max_bytes;
+Status Engine::ComposeEmpty(const KeptOptions& kept, std::vector<uint64_t>* head, uint64_t* units) {
+  uint64_t max_bytes = kept.max_bytes == 0 ? kDefaultMaxBytes : kept.max_bytes;
   if (max_bytes < kMinMaxBytes || max_bytes > kLargestMaxBytes) return {Code::kOutOfRange, "maxBytes"};
-  if (options.kept.codec.size() >= sizeof(Superblock::codec))
+  if (kept.codec.size() >= sizeof(Superblock::codec))
     return {Code::kInvalidArgValue, "the encoding's name is too long"};
   max_bytes = max_bytes / format::kUnitBytes * format::kUnitBytes;
 
@@ -65,15 +70,24 @@ Status Engine::Create(const OpenOptions& options) {
   block.created_ms = os::WallClockMs();
   block.state = static_cast<uint32_t>(FileState::kClean);
   block.incarnation_base = 1;
-  std::memcpy(block.codec, options.kept.codec.data(), options.kept.codec.size());
+  std::memcpy(block.codec, kept.codec.data(), kept.codec.size());
   FAULTLESS_TRY(os::RandomBytes(block.store_id, sizeof block.store_id));
   FAULTLESS_TRY(os::RandomBytes(block.hash_seed, sizeof block.hash_seed));
   format::SealSuperblock(&block);
 
-  const uint64_t units = format::HeadUnits(block.shard_count) + 1;
-  std::vector<uint64_t> control((format::ControlEnd(block.shard_count) - format::kControlOffset) / 8);
-  InitializeControl(reinterpret_cast<std::byte*>(control.data()), block.shard_count, units, block.incarnation_base);
+  *units = format::HeadUnits(block.shard_count) + 1;
+  head->assign(format::ControlEnd(block.shard_count) / 8, 0);
+  auto* const bytes = reinterpret_cast<std::byte*>(head->data());
+  std::memcpy(bytes, &block, sizeof block);
+  std::memcpy(bytes + format::kSuperblockBytes, &block, sizeof block);
+  InitializeControl(bytes + format::kControlOffset, block.shard_count, *units, block.incarnation_base);
+  return Code::kOk;
+}
 
+Status Engine::Create(const OpenOptions& options) {
+  std::vector<uint64_t> head;
+  uint64_t units;
+  FAULTLESS_TRY(ComposeEmpty(options.kept, &head, &units));
   int fd = -1;
   std::string aside;
   FAULTLESS_TRY(os::CreateAside(options.path.c_str(), options.permissions, &fd, &aside));
@@ -84,9 +98,7 @@ Status Engine::Create(const OpenOptions& options) {
       return {Code::kUnsupported, "network filesystems need allowRemote"};
     }
     FAULTLESS_TRY(os::ReserveSpace(fd, 0, units * format::kUnitBytes));
-    FAULTLESS_TRY(os::WriteAt(fd, &block, sizeof block, 0));
-    FAULTLESS_TRY(os::WriteAt(fd, &block, sizeof block, format::kSuperblockBytes));
-    FAULTLESS_TRY(os::WriteAt(fd, control.data(), control.size() * 8, format::kControlOffset));
+    FAULTLESS_TRY(os::WriteAt(fd, head.data(), head.size() * 8, 0));
     const bool durable = info.filesystem != os::FilesystemKind::kRam;
     if (durable) FAULTLESS_TRY(os::SyncFile(fd));
     FAULTLESS_TRY(os::PublishFile(fd, aside, options.path.c_str()));
@@ -111,15 +123,20 @@ Status Engine::Open(int fd, const OpenOptions& options, std::unique_ptr<Engine>*
     os::CloseFile(fd);
     return status;
   }
-  std::unique_ptr<Engine> opened(new Engine);
   std::unique_ptr<MappedStorage> storage;
   const os::Access access = options.read_only ? os::Access::kReadOnly : os::Access::kReadWrite;
   FAULTLESS_TRY(MappedStorage::Create(fd, block.max_bytes, format::ControlEnd(block.shard_count), access,
                                       info.filesystem != os::FilesystemKind::kRam, &storage));
+  const os::BootId boot = os::CurrentBootId();
+  const FileIdentity identity{{boot.words[0], boot.words[1]}, info.device, info.inode, info.born_ns};
+  return OpenOn(std::move(storage), identity, block, options, engine);
+}
+
+Status Engine::OpenOn(std::unique_ptr<Storage> storage, const FileIdentity& identity, const Superblock& block,
+                      const OpenOptions& options, std::unique_ptr<Engine>* engine) {
+  std::unique_ptr<Engine> opened(new Engine);
   opened->storage_ = std::move(storage);
-  opened->device_ = info.device;
-  opened->inode_ = info.inode;
-  opened->born_ns_ = info.born_ns;
+  opened->identity_ = identity;
   Context& context = opened->context_;
   context.storage = opened->storage_.get();
   context.base = context.storage->base();
@@ -127,9 +144,11 @@ Status Engine::Open(int fd, const OpenOptions& options, std::unique_ptr<Engine>*
   context.shard_bits = static_cast<uint32_t>(std::countr_zero(block.shard_count));
   context.slot_mask = block.slots_per_shard - 1;
   context.read_only = options.read_only;
+  context.fresh_copy = options.fresh_copy;
+  context.residency = std::make_unique<Residency>(context.storage);
   context.hints = std::make_unique<ShardHints[]>(block.shard_count);
   FAULTLESS_TRY(opened->TakeGate());
-  status = opened->Begin(options);
+  const Status status = opened->Begin(options);
   static_cast<void>(context.storage->UnlockByte(format::kGateByte));
   FAULTLESS_TRY(status);
   // A fault costs a fast path, not the store: without the lock the event loop reads nothing.
@@ -156,13 +175,15 @@ Status Engine::TakeGate() {
 
 bool Engine::MemorySurvived(const Superblock& block) const {
   const auto& header = context_.header();
-  const os::BootId boot = os::CurrentBootId();
-  const bool same_boot = (boot.words[0] | boot.words[1]) != 0 &&
-                         header.boot_id[0].load(std::memory_order_acquire) == boot.words[0] &&
-                         header.boot_id[1].load(std::memory_order_acquire) == boot.words[1] &&
-                         block.boot_id[0] == boot.words[0] && block.boot_id[1] == boot.words[1];
-  return same_boot && header.inode.load(std::memory_order_acquire) == inode_ && block.inode == inode_ &&
-         block.device == device_ && block.born_ns == born_ns_;
+  const uint64_t* const boot = identity_.boot_id;
+  const bool same_boot = (boot[0] | boot[1]) != 0 && header.boot_id[0].load(std::memory_order_acquire) == boot[0] &&
+                         header.boot_id[1].load(std::memory_order_acquire) == boot[1] && block.boot_id[0] == boot[0] &&
+                         block.boot_id[1] == boot[1];
+  return same_boot && header.inode.load(std::memory_order_acquire) == identity_.inode && IsFileOf(block);
+}
+
+bool Engine::IsFileOf(const Superblock& block) const {
+  return block.inode == identity_.inode && block.device == identity_.device && block.born_ns == identity_.born_ns;
 }
 
 Status Engine::RereadSuperblock() {
@@ -189,15 +210,23 @@ Status Engine::CheckControl() const {
 }
 
 Status Engine::Begin(const OpenOptions& options) {
+  if (options.salvage) return OpenPrivately(options);  // which trusts nothing of what is looked at here
   bool others = false;
   FAULTLESS_TRY(storage_->IsByteLocked(format::kUsersByte, &others));
+  if (!context_.read_only) {
+    bool copied = false;
+    FAULTLESS_TRY(storage_->IsByteLocked(format::kPrivateByte, &copied));
+    if (copied) return {Code::kBusy, "a reader has recovered the store for itself: it must be closed first"};
+  }
   uint64_t file_bytes;
   FAULTLESS_TRY(storage_->FileBytes(&file_bytes));
   if (file_bytes < (context_.head_units() + 1) * format::kUnitBytes) {
     return Status::Corrupt("the file ends within its control region", file_bytes);
   }
+  storage_->WillNeed(0, format::ControlEnd(context_.shards()));  // at once: page by page it would be a hundred reads
   FAULTLESS_TRY(storage_->PopulateRead(0, format::ControlEnd(context_.shards())));
   FAULTLESS_TRY(RereadSuperblock());
+  BeginClock(context_, identity_.boot_id);
   auto& header = context_.header();
   const bool clean = context_.superblock.state == static_cast<uint32_t>(FileState::kClean);
   const bool ours = header.magic.load(std::memory_order_acquire) == format::kControlMagic;
@@ -206,7 +235,7 @@ Status Engine::Begin(const OpenOptions& options) {
   // Asked after the word was read: others may let the file grow at any time, and reserve before they publish.
   FAULTLESS_TRY(storage_->FileBytes(&file_bytes));
   const bool published = published_units > context_.head_units() && published_units <= file_bytes / format::kUnitBytes;
-  if (clean && ours && !published) {
+  if (clean && ours && !published && !context_.read_only) {
     return Status::Corrupt("the file is shorter than it was when it was closed", file_bytes);
   }
   bool sound = ours && published;
@@ -215,23 +244,28 @@ Status Engine::Begin(const OpenOptions& options) {
             header.ready.load(std::memory_order_acquire) == static_cast<uint32_t>(format::ReadyState::kReady);
   }
   FAULTLESS_TRY(CheckControl());
-  if (!sound && others)
-    return Status::Corrupt("the control region is damaged while others use it", format::kControlOffset);
+  if (!sound && context_.read_only) return OpenPrivately(options);
+  if (!sound && others) {
+    bool writers = false;
+    FAULTLESS_TRY(storage_->IsByteLocked(format::kWritersByte, &writers));
+    return writers ? Status::Corrupt("the control region is damaged while others use it", format::kControlOffset)
+                   : Status(Code::kBusy, "the store must be recovered, and readers have it open");
+  }
   bool acquired = false;
   if (context_.read_only) {
-    if (!sound) {
-      return {Code::kUnsupported, "the store was not closed and must be recovered: open it once for writing"};
-    }
     FAULTLESS_TRY(storage_->TryLockByte(format::kUsersByte, false, &acquired));
     return acquired ? Status() : Status(Code::kBusy);
   }
   if (!sound) {
     FAULTLESS_TRY(RecoverStore(options));
   } else {
+    // Zeros may be holes in a copy: what is stored to from now on has space. What is no copy has it.
+    if (clean && !IsFileOf(context_.superblock)) FAULTLESS_TRY(ReserveAll(context_));
     if (clean || !others) {
       // Before the file says that it is open: who dies in between leaves nothing to recover.
       StampControl();
-      const Status marked = WriteSuperblock(FileState::kOpen);
+      Status marked = storage_->Sync();  // as in RecoverStore
+      if (marked.ok()) marked = WriteSuperblock(FileState::kOpen);
       if (!marked.ok()) {
         // A sync failed: whether what memory shows is on the device is not known. The next opener recovers.
         header.ready.store(static_cast<uint32_t>(format::ReadyState::kNotReady), std::memory_order_release);
@@ -241,6 +275,7 @@ Status Engine::Begin(const OpenOptions& options) {
     FAULTLESS_TRY(TakeOpenerSlot(true));
   }
   if (!sound) StampControl();
+  FollowWallClock(context_);
   FAULTLESS_TRY(CheckControl());
   FAULTLESS_TRY(storage_->TryLockByte(format::kUsersByte, false, &acquired));
   if (acquired) FAULTLESS_TRY(storage_->TryLockByte(format::kWritersByte, false, &acquired));
@@ -249,32 +284,44 @@ Status Engine::Begin(const OpenOptions& options) {
 
 void Engine::StampControl() {
   auto& header = context_.header();
-  const os::BootId boot = os::CurrentBootId();
-  header.boot_id[0].store(boot.words[0], std::memory_order_release);
-  header.boot_id[1].store(boot.words[1], std::memory_order_release);
-  header.inode.store(inode_, std::memory_order_release);
+  header.boot_id[0].store(identity_.boot_id[0], std::memory_order_release);
+  header.boot_id[1].store(identity_.boot_id[1], std::memory_order_release);
+  header.inode.store(identity_.inode, std::memory_order_release);
   header.flush_poisoned.store(0, std::memory_order_release);
   header.ready.store(static_cast<uint32_t>(format::ReadyState::kReady), std::memory_order_release);
 }
 
 Status Engine::RecoverStore(const OpenOptions& options) {
   auto& header = context_.header();
+  // A copy may have a hole wherever there were zeros.
+  FAULTLESS_TRY(storage_->Reserve(0, (context_.head_units() + 1) * format::kUnitBytes));
   // After a failed sync the kernel calls pages clean that it could not write: what counts is what the device has.
   storage_->DropCache();
+  storage_->WillNeed(0, (context_.head_units() + 1) * format::kUnitBytes);
   header.ready.store(static_cast<uint32_t>(format::ReadyState::kNotReady), std::memory_order_release);
   context_.superblock.incarnation_base += uint64_t{1} << 40;
+  // The newest superblock may be in memory only, written by who died before its sync: the other one, which is about to
+  // be written, would be all that the device has.
+  FAULTLESS_TRY(storage_->Sync());
   // The new incarnations are on the device before anything uses one.
   FAULTLESS_TRY(WriteSuperblock(FileState::kOpen));
   FAULTLESS_TRY(TakeOpenerSlot(false));
   context_.recovering = true;
-  const Status recovered = Recover(context_, options.on_progress);
+  const Status recovered = Recover(context_, Salvage::kNone, options.on_progress);
   context_.recovering = false;
   FAULTLESS_TRY(recovered);
   header.recoveries.fetch_add(1, std::memory_order_acq_rel);
   // Recovery has cleared the openers' generations, ours among them.
   context_.opener(context_.opener_slot)
       .generation.store(context_.owner_word >> format::kLockSlotBits, std::memory_order_release);
-  return storage_->Sync();
+  FAULTLESS_TRY(storage_->Sync());
+  for (uint32_t i = 0; i < context_.shards() && storage_->durable(); i++) {
+    const QueuePlace end = EndOfQueue(context_, i);
+    if (end.position != 0) StorePromise(context_, i, end);
+  }
+  // Whether free units have space is not known: now it is, and they take none.
+  PunchHoles(context_);
+  return Code::kOk;
 }
 
 Status Engine::TakeOpenerSlot(bool settle) {
@@ -347,21 +394,24 @@ Status Engine::SettleDead(uint32_t slot) {
 
 Status Engine::WriteSuperblock(FileState state) {
   Superblock& block = context_.superblock;
-  const os::BootId boot = os::CurrentBootId();
   block.state = static_cast<uint32_t>(state);
   block.generation++;
-  block.boot_id[0] = boot.words[0];
-  block.boot_id[1] = boot.words[1];
-  block.inode = inode_;
-  block.device = device_;
-  block.born_ns = born_ns_;
+  block.boot_id[0] = identity_.boot_id[0];
+  block.boot_id[1] = identity_.boot_id[1];
+  block.inode = identity_.inode;
+  block.device = identity_.device;
+  block.born_ns = identity_.born_ns;
   format::SealSuperblock(&block);
   FAULTLESS_TRY(storage_->Write(block.generation % 2 * format::kSuperblockBytes, &block, sizeof block));
   return storage_->Sync();
 }
 
 Status Engine::Close() {
-  if (context_.read_only) return Code::kOk;
+  // Now, not with the descriptor: somebody may keep the mapping for a while.
+  if (context_.read_only) {
+    FAULTLESS_TRY(storage_->UnlockByte(format::kPrivateByte));
+    return storage_->UnlockByte(format::kUsersByte);
+  }
   FAULTLESS_TRY(TakeGate());
   const auto finish = [&]() -> Status {
     FAULTLESS_TRY(storage_->UnlockByte(format::kUsersByte));
@@ -374,14 +424,31 @@ Status Engine::Close() {
     }
     // A substitute page is private: what this process sees is not what the file has.
     if (storage_->HasSubstitutes() && storage_->Restore() > 0) return {Code::kIo, "part of the file cannot be read"};
+    // What could not be put back is on a chain that the next opener frees.
+    static_cast<void>(FinishPunching(context_));
+    NoteClock(context_);
     // What the mark promises must be on the device before the mark is; and what was closed is promised from now on, so
     // that no extent goes that an older mark in a queue still counts. Where there is no room for marks the sync must
     // do.
     const Status flushed = Flush(context_);
     if (flushed.code() == Code::kIo) return flushed;
-    FAULTLESS_TRY(storage_->Sync());
-    FAULTLESS_TRY(RereadSuperblock());
-    return WriteSuperblock(FileState::kClean);
+    Status marked = storage_->Sync();
+    if (marked.ok()) {
+      FAULTLESS_TRY(RereadSuperblock());
+      marked = WriteSuperblock(FileState::kClean);
+      // The mark may be in memory only. A younger one takes it back there, in the same place: the other superblock is
+      // the one that the device is known to have.
+      if (!marked.ok()) {
+        context_.superblock.generation++;
+        static_cast<void>(WriteSuperblock(FileState::kOpen));
+      }
+    }
+    if (!marked.ok()) {
+      // The kernel calls pages clean that the device does not have, and forgets them when it likes: the next opener
+      // recovers, also in this boot.
+      context_.header().ready.store(static_cast<uint32_t>(format::ReadyState::kNotReady), std::memory_order_release);
+    }
+    return marked;
   };
   const Status status = finish();
   static_cast<void>(storage_->UnlockByte(format::kOpenerBytes + context_.opener_slot));
@@ -391,7 +458,10 @@ Status Engine::Close() {
 
 Status Engine::Pin() {
   const uint64_t units = context_.PublishedUnits();
+  const uint64_t punches = context_.allocator().punches.load(std::memory_order_acquire);
   FAULTLESS_TRY(storage_->Lock(0, units * format::kUnitBytes));
+  context_.pinned_punches.store(punches, std::memory_order_release);
+  context_.pinned_at_ns.store(os::MonotonicNs(), std::memory_order_relaxed);
   context_.pinned_units.store(units, std::memory_order_release);
   context_.pin.store(true, std::memory_order_release);
   return Code::kOk;
@@ -401,6 +471,12 @@ void Engine::ExtendPin() {
   if (!context_.pin.load(std::memory_order_acquire)) return;
   const uint64_t published = context_.PublishedUnits();
   const uint64_t pinned = context_.pinned_units.load(std::memory_order_acquire);
+  if (context_.allocator().punches.load(std::memory_order_acquire) != context_.pinned_punches.load() &&
+      os::MonotonicNs() - context_.pinned_at_ns.load() > kPinAgainNs) {
+    // Others have punched what was locked. Until it is locked again, reads prove residency instead.
+    static_cast<void>(Pin());
+    return;
+  }
   if (published <= pinned) return;
   // Where the limit refuses, reads above the watermark prove residency instead.
   if (storage_->Lock(pinned * format::kUnitBytes, (published - pinned) * format::kUnitBytes).ok()) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "base/status.h"
 #include "store/context.h"
@@ -15,8 +16,16 @@ class Engine {
  public:
   /** May wait. Takes `fd` over in any case; the file is that of a store (or kFormat). */
   static Status Open(int fd, const OpenOptions& options, std::unique_ptr<Engine>* engine);
+  /**
+   * May wait. What Open does once the file is mapped: `storage` is whatever holds the store's bytes, block.max_bytes of
+   * addresses long, `block` the superblock that was found in it. In itself it shares nothing (open_engines.h).
+   */
+  static Status OpenOn(std::unique_ptr<Storage> storage, const FileIdentity& identity, const format::Superblock& block,
+                       const OpenOptions& options, std::unique_ptr<Engine>* engine);
   /** May wait. Builds an empty store aside and publishes it: kExists where somebody was faster. */
   static Status Create(const OpenOptions& options);
+  /** The first bytes of a new, empty store, random in its ids; zeros follow up to *units. */
+  static Status ComposeEmpty(const KeptOptions& kept, std::vector<uint64_t>* head, uint64_t* units);
   /** Reads the superblocks of an open file: kFormat where it is none of ours. */
   static Status ReadSuperblock(int fd, format::Superblock* block);
 
@@ -37,6 +46,8 @@ class Engine {
   Status Begin(const OpenOptions& options);
   Status TakeGate();
   Status RecoverStore(const OpenOptions& options);
+  /** For readers: recovers, or salvages, a private copy. Releases the gate. */
+  Status OpenPrivately(const OpenOptions& options);
   /** Notes in the control header that it is whole, in this boot, in this file. */
   void StampControl();
   /** `settle`: give back what the slot's dead users left; not before a recovery, which forgets it all. */
@@ -50,13 +61,13 @@ class Engine {
   /** kIo where a page of the control region is a substitute. */
   Status CheckControl() const;
   Status WriteSuperblock(format::FileState state);
+  /** Whether the superblock was written to this very file, and not to what it is a copy of. */
+  bool IsFileOf(const format::Superblock& block) const;
   bool MemorySurvived(const format::Superblock& block) const;
 
   std::unique_ptr<Storage> storage_;
   Context context_;
-  uint64_t device_ = 0;
-  uint64_t inode_ = 0;
-  uint64_t born_ns_ = 0;
+  FileIdentity identity_{};
 };
 
 }  // namespace faultless::store

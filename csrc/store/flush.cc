@@ -1,8 +1,12 @@
 #include "store/flush.h"
 
+#include <vector>
+
 #include "os/os.h"
 #include "store/allocator.h"
+#include "store/clock.h"
 #include "store/lock.h"
+#include "store/promise.h"
 #include "store/record_queue.h"
 
 namespace faultless::store {
@@ -19,15 +23,19 @@ Status FlushLocked(Context& context) {
   if (header.flush_poisoned.load(std::memory_order_acquire) != 0) {
     return {Code::kIo, "an earlier flush failed: close the store and open it again"};
   }
+  NoteClock(context);  // what has expired by now stays away after a power cut
   // 1. Space that is in limbo now may go once everything written so far is durable …
   FAULTLESS_TRY(BeginClosingLimbo(context));
-  // 2. … and a mark in each queue tells recovery which extents count for nothing from then on.
+  // 2. … and a mark in each queue tells recovery which extents count for nothing from then on, and what the flush
+  // before this one promised.
+  std::vector<QueuePlace> promised(context.shards());
   for (uint32_t i = 0; i < context.shards(); i++) {
     ShardControl& shard = context.shard(i);
     if (shard.head.load(std::memory_order_acquire) == 0) continue;
     const ShardLock lock(context, i);
     FAULTLESS_TRY(lock.status());
-    FAULTLESS_TRY(AppendMark(context, i, Purpose::kFlush));
+    FAULTLESS_TRY(AppendMark(context, i));
+    promised[i] = EndOfQueue(context, i);
     shard.flushing_sequence.store(shard.head_sequence.load(std::memory_order_relaxed), std::memory_order_release);
   }
   const Status synced = context.storage->Sync();
@@ -42,6 +50,7 @@ Status FlushLocked(Context& context) {
     if (sequence > shard.flushed_sequence.load(std::memory_order_relaxed)) {
       shard.flushed_sequence.store(sequence, std::memory_order_release);
     }
+    if (promised[i].position != 0) StorePromise(context, i, promised[i]);
   }
   allocator.flush_count.fetch_add(1, std::memory_order_acq_rel);
   return FreeClosedLimbo(context);

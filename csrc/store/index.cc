@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "store/allocator.h"
+#include "store/index_pieces.h"
 #include "store/shared_bytes.h"
 
 namespace faultless::store {
@@ -23,17 +24,36 @@ IndexLine& LineAt(const Context& context, uint64_t offset) {
 
 uint64_t LineOffset(uint64_t segment, uint32_t line) { return segment + line % kLinesPerSegment * sizeof(IndexLine); }
 
-uint64_t PackPiece(uint64_t position, uint32_t depth) { return position / kPieceBytes << 8 | depth; }
-
-bool IsPiece(const Context& context, uint64_t position) {
-  return position % kPieceBytes == 0 && context.Contains(position, kPieceBytes);
+/** Publishes a directory of twice the size. */
+Status DoubleDirectory(const Context& context, uint32_t shard_index) {
+  ShardControl& shard = context.shard(shard_index);
+  SegmentRoute route;
+  if (!RouteOf(context, shard.directory.load(kRelaxed), 0, &route) || !IsOwnDirectory(context, shard_index, route)) {
+    return Status::Corrupt("a directory word points nowhere", context.OffsetOf(&shard.directory));
+  }
+  if (route.depth >= format::kMaxDirectoryDepth)
+    return {Code::kStoreFull, "the index has reached its largest directory"};
+  const uint32_t depth = route.depth + 1;
+  const uint64_t words = uint64_t{1} << depth;
+  uint64_t position = 0;
+  FAULTLESS_TRY(TakeDirectory(context, shard_index, depth, &position));
+  Transaction transaction(context, &shard.intent, &shard, shard_index);
+  for (uint64_t i = 0; i < words; i++) {
+    const uint64_t from = context.WordAt(route.directory + i / 2 * 8).load(kRelaxed);
+    context.WordAt(position + i * 8).store(from, std::memory_order_release);
+  }
+  return SwitchDirectory(context, shard_index, route, position, depth, &transaction);
 }
 
-/** Of the shard's own index: what a damaged word names is not overwritten where it is used otherwise. */
-bool IsOwnPiece(const Context& context, uint32_t shard_index, uint64_t position) {
-  format::EntryView view;
-  return IsPiece(context, position) && ReadRun(context, UnitOf(position), format::RunKind::kIndex, &view) &&
-         view.shard == shard_index;
+}  // namespace
+
+bool RouteOf(const Context& context, uint64_t directory_word, uint32_t tag, SegmentRoute* route) {
+  route->depth = directory_word & 0xFF;
+  route->directory = (directory_word >> 8) * kPieceBytes;
+  if (route->depth > format::kMaxDirectoryDepth) return false;
+  const uint64_t index = format::DirectoryBitsOf(tag) >> (format::kDirectoryBits - route->depth);
+  route->word = route->directory + index * 8;
+  return context.Contains(route->directory, uint64_t{8} << route->depth);
 }
 
 bool IsOwnDirectory(const Context& context, uint32_t shard_index, const SegmentRoute& route) {
@@ -43,55 +63,6 @@ bool IsOwnDirectory(const Context& context, uint32_t shard_index, const SegmentR
          route.directory % format::kUnitBytes == 0 && uint64_t{8} << route.depth <= RunBytes(view.size_class);
 }
 
-/**
- * Makes sure that `count` of the shard's spare pieces are there, and says which. They are on no list, so they may be
- * written to; whoever puts one into the index sets the spare word to 0 in the same transaction.
- */
-Status EnsurePieces(const Context& context, uint32_t shard_index, uint32_t count, uint64_t* pieces) {
-  ShardControl& shard = context.shard(shard_index);
-  uint32_t found = 0;
-  while (true) {
-    const uint64_t spare = shard.spare_pieces[found].load(kRelaxed);
-    if (spare != 0) {
-      if (!IsOwnPiece(context, shard_index, spare) || (found > 0 && spare == pieces[0]))
-        return Status::Corrupt("a spare piece is none", context.OffsetOf(&shard.spare_pieces[found]));
-      pieces[found] = spare;
-      if (++found == count) return Code::kOk;
-      continue;
-    }
-    const uint64_t piece = shard.free_pieces.load(kRelaxed);
-    if (piece != 0) {
-      if (!IsOwnPiece(context, shard_index, piece))
-        return Status::Corrupt("a free piece is none", context.OffsetOf(&shard.free_pieces));
-      Transaction transaction(context, &shard.intent, &shard, shard_index);
-      transaction.Set(shard.free_pieces, context.WordAt(piece).load(kRelaxed));
-      transaction.Set(shard.spare_pieces[found], piece);
-      FAULTLESS_TRY(transaction.Commit());
-      continue;
-    }
-    uint64_t unit = shard.spare_index_unit.load(kRelaxed);
-    if (unit == 0) {
-      // The chain's head comes second, so that a crash between two transactions cannot lose the unit: it is one.
-      const RunRequest request{format::RunKind::kIndex, shard_index, 0, &shard.spare_index_unit, &shard.index_units};
-      FAULTLESS_TRY(TakeRun(context, 0, request, Purpose::kUser, &unit));
-    }
-    if (!IsOwnPiece(context, shard_index, unit * format::kUnitBytes))
-      return Status::Corrupt("a spare unit is none", context.OffsetOf(&shard.spare_index_unit));
-    FAULTLESS_TRY(context.storage->PopulateWrite(unit * format::kUnitBytes, format::kUnitBytes));
-    uint64_t next = shard.free_pieces.load(kRelaxed);
-    for (uint32_t i = format::kPiecesPerUnit; i > 0; i--) {
-      const uint64_t position = unit * format::kUnitBytes + (i - 1) * kPieceBytes;
-      context.WordAt(position).store(next, std::memory_order_release);
-      next = position;
-    }
-    Transaction transaction(context, &shard.intent, &shard, shard_index);
-    transaction.Set(shard.free_pieces, next);
-    transaction.Set(shard.spare_index_unit, 0);
-    FAULTLESS_TRY(transaction.Commit());
-  }
-}
-
-/** Builds an entry into a segment that nobody can see yet. */
 bool PlaceUnseen(const Context& context, uint64_t segment, uint32_t tag, uint64_t place) {
   const uint32_t home = format::LineOf(tag);
   for (uint32_t step = 0; step < format::kMaxProbeLines; step++) {
@@ -113,64 +84,40 @@ bool PlaceUnseen(const Context& context, uint64_t segment, uint32_t tag, uint64_
   return false;
 }
 
-/** A directory left behind or taken and not used: nothing refers to it. */
-Status FreeSpareDirectory(const Context& context, ShardControl* shard) {
-  const uint64_t unit = shard->spare_directory_unit.load(kRelaxed);
-  if (unit == 0) return Code::kOk;
-  return FreeRun(context, unit, {format::RunKind::kDirectory}, &shard->spare_directory_unit);
-}
-
-/** Publishes a directory of twice the size. */
-Status DoubleDirectory(const Context& context, uint32_t shard_index) {
+Status FreeSpareDirectory(const Context& context, uint32_t shard_index) {
   ShardControl& shard = context.shard(shard_index);
-  SegmentRoute route;
-  if (!RouteOf(context, shard.directory.load(kRelaxed), 0, &route) || !IsOwnDirectory(context, shard_index, route)) {
-    return Status::Corrupt("a directory word points nowhere", context.OffsetOf(&shard.directory));
-  }
-  if (route.depth >= format::kMaxDirectoryDepth)
-    return {Code::kStoreFull, "the index has reached its largest directory"};
-  FAULTLESS_TRY(FreeSpareDirectory(context, &shard));
-  const uint32_t depth = route.depth + 1;
-  const uint64_t words = uint64_t{1} << depth;
-  uint64_t position = 0;
-  uint64_t unit = 0;
-  if (depth <= format::kPieceDirectoryDepth) {
-    FAULTLESS_TRY(EnsurePieces(context, shard_index, 1, &position));
-  } else {
-    const uint64_t units = (words * 8 + format::kUnitBytes - 1) / format::kUnitBytes;
-    const RunRequest request{format::RunKind::kDirectory, shard_index, 0, &shard.spare_directory_unit, nullptr};
-    FAULTLESS_TRY(TakeRun(context, std::bit_width(units) - 1, request, Purpose::kUser, &unit));
-    position = unit * format::kUnitBytes;
-    FAULTLESS_TRY(context.storage->PopulateWrite(position, words * 8));
-  }
-  for (uint64_t i = 0; i < words; i++) {
-    const uint64_t from = context.WordAt(route.directory + i / 2 * 8).load(kRelaxed);
-    context.WordAt(position + i * 8).store(from, std::memory_order_release);
-  }
-  Transaction transaction(context, &shard.intent, &shard, shard_index);
-  transaction.MoveStructure();
-  transaction.Set(shard.directory, PackPiece(position, depth));
-  if (unit == 0) transaction.Set(shard.spare_pieces[0], 0);
-  if (route.depth <= format::kPieceDirectoryDepth) {
-    transaction.Set(context.WordAt(route.directory), shard.free_pieces.load(kRelaxed));
-    transaction.Set(shard.free_pieces, route.directory);
-    transaction.Set(shard.spare_directory_unit, 0);
-  } else {
-    transaction.Set(shard.spare_directory_unit, UnitOf(route.directory));
-  }
-  FAULTLESS_TRY(transaction.Commit());
-  return FreeSpareDirectory(context, &shard);
+  const uint64_t unit = shard.spare_directory_unit.load(kRelaxed);
+  if (unit == 0) return Code::kOk;
+  return FreeRun(context, unit, {format::RunKind::kDirectory}, &shard.spare_directory_unit);
 }
 
-}  // namespace
+Status TakeDirectory(const Context& context, uint32_t shard_index, uint32_t depth, uint64_t* position) {
+  ShardControl& shard = context.shard(shard_index);
+  FAULTLESS_TRY(FreeSpareDirectory(context, shard_index));
+  if (depth <= format::kPieceDirectoryDepth) return EnsurePieces(context, shard_index, 1, position);
+  const uint64_t bytes = uint64_t{8} << depth;
+  const uint64_t units = (bytes + format::kUnitBytes - 1) / format::kUnitBytes;
+  const RunRequest request{format::RunKind::kDirectory, shard_index, 0, &shard.spare_directory_unit, nullptr};
+  uint64_t unit;
+  FAULTLESS_TRY(TakeRun(context, std::bit_width(units) - 1, request, Purpose::kUser, &unit));
+  *position = unit * format::kUnitBytes;
+  return PopulateFresh(context, *position, bytes);
+}
 
-bool RouteOf(const Context& context, uint64_t directory_word, uint32_t tag, SegmentRoute* route) {
-  route->depth = directory_word & 0xFF;
-  route->directory = (directory_word >> 8) * kPieceBytes;
-  if (route->depth > format::kMaxDirectoryDepth) return false;
-  const uint64_t index = format::DirectoryBitsOf(tag) >> (format::kDirectoryBits - route->depth);
-  route->word = route->directory + index * 8;
-  return context.Contains(route->directory, uint64_t{8} << route->depth);
+Status SwitchDirectory(const Context& context, uint32_t shard_index, const SegmentRoute& before, uint64_t position,
+                       uint32_t depth, Transaction* transaction) {
+  ShardControl& shard = context.shard(shard_index);
+  transaction->MoveStructure();
+  transaction->Set(shard.directory, PackPiece(position, depth));
+  if (depth <= format::kPieceDirectoryDepth) transaction->Set(shard.spare_pieces[0], 0);
+  if (before.depth <= format::kPieceDirectoryDepth) {
+    FAULTLESS_TRY(FreePiece(context, shard_index, transaction, before.directory));
+    transaction->Set(shard.spare_directory_unit, 0);
+  } else {
+    transaction->Set(shard.spare_directory_unit, UnitOf(before.directory));
+  }
+  FAULTLESS_TRY(transaction->Commit());
+  return FreeSpareDirectory(context, shard_index);
 }
 
 bool SegmentOf(const Context& context, uint64_t word, uint32_t depth, uint64_t* segment, uint32_t* local_depth) {
@@ -202,33 +149,54 @@ Status FindEmptyPlace(const Context& context, uint32_t shard_index, uint32_t tag
   return Code::kAbsent;
 }
 
-void InsertEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint32_t tag,
-                 uint64_t fingerprint, uint64_t position) {
+template <typename Change>
+void InsertEntry(const Context& context, Change* change, const IndexHit& hit, uint32_t tag, uint64_t fingerprint,
+                 uint64_t position) {
   IndexLine& line = LineAt(context, hit.line);
   const uint32_t half = hit.entry + 1;
   const Word& tags = line.words[half / 2];
   const uint64_t mask = uint64_t{0xFFFF'FFFF} << (half % 2 * 32);
-  transaction->Set(tags, (transaction->Get(tags) & ~mask) | uint64_t{tag} << (half % 2 * 32));
-  transaction->Set(PlaceInLine(line, hit.entry), format::PlaceOf(fingerprint, position));
+  change->Set(tags, (change->Get(tags) & ~mask) | uint64_t{tag} << (half % 2 * 32));
+  change->Set(PlaceInLine(line, hit.entry), format::PlaceOf(fingerprint, position));
   for (uint32_t back = 0; back < hit.steps; back++) {
-    transaction->Add(LineAt(context, LineOffset(hit.segment, format::LineOf(tag) + back)).words[0], 1);
+    change->Add(LineAt(context, LineOffset(hit.segment, format::LineOf(tag) + back)).words[0], 1);
   }
 }
 
-void SwitchEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint64_t fingerprint,
-                 uint64_t position) {
-  transaction->Set(PlaceInLine(LineAt(context, hit.line), hit.entry), format::PlaceOf(fingerprint, position));
+template <typename Change>
+void SwitchEntry(const Context& context, Change* change, const IndexHit& hit, uint64_t fingerprint, uint64_t position) {
+  change->Set(PlaceInLine(LineAt(context, hit.line), hit.entry), format::PlaceOf(fingerprint, position));
 }
 
-void RemoveEntry(const Context& context, Transaction* transaction, const IndexHit& hit) {
+template <typename Change>
+void RemoveEntry(const Context& context, Change* change, const IndexHit& hit) {
   const IndexLine& line = LineAt(context, hit.line);
   const uint32_t tag = TagInLine(line, hit.entry, kRelaxed);
-  transaction->Set(PlaceInLine(line, hit.entry), 0);
+  change->Set(PlaceInLine(line, hit.entry), 0);
   for (uint32_t back = 0; back < hit.steps; back++) {
     const Word& passed = LineAt(context, LineOffset(hit.segment, format::LineOf(tag) + back)).words[0];
     // A count of zero is a damaged index: staying at zero is the harmless choice.
-    if (static_cast<uint32_t>(transaction->Get(passed)) != 0) transaction->Add(passed, -1);
+    if (static_cast<uint32_t>(change->Get(passed)) != 0) change->Add(passed, -1);
   }
+}
+
+template void InsertEntry(const Context&, Transaction*, const IndexHit&, uint32_t, uint64_t, uint64_t);
+template void InsertEntry(const Context&, DirectChange*, const IndexHit&, uint32_t, uint64_t, uint64_t);
+template void SwitchEntry(const Context&, Transaction*, const IndexHit&, uint64_t, uint64_t);
+template void SwitchEntry(const Context&, DirectChange*, const IndexHit&, uint64_t, uint64_t);
+template void RemoveEntry(const Context&, Transaction*, const IndexHit&);
+template void RemoveEntry(const Context&, DirectChange*, const IndexHit&);
+
+void PrefetchEntry(const Context& context, const ShardControl& shard, uint32_t tag) {
+  const uint64_t directory_word = shard.directory.load(kRelaxed);
+  SegmentRoute route;
+  uint64_t segment;
+  uint32_t local_depth;
+  if (directory_word == 0 || !RouteOf(context, directory_word, tag, &route) ||
+      !SegmentOf(context, context.WordAt(route.word).load(kRelaxed), route.depth, &segment, &local_depth)) {
+    return;
+  }
+  __builtin_prefetch(context.base + LineOffset(segment, format::LineOf(tag)));
 }
 
 Status CreateIndex(const Context& context, uint32_t shard_index) {
@@ -262,6 +230,7 @@ Status SplitSegment(const Context& context, uint32_t shard_index, uint32_t tag) 
   }
   uint64_t halves[2];
   FAULTLESS_TRY(EnsurePieces(context, shard_index, 2, halves));
+  Transaction transaction(context, &shard.intent, &shard, shard_index);
   ZeroShared(context.base + halves[0], kPieceBytes);
   ZeroShared(context.base + halves[1], kPieceBytes);
   const uint32_t bit = format::kDirectoryBits - 1 - local_depth;
@@ -280,13 +249,11 @@ Status SplitSegment(const Context& context, uint32_t shard_index, uint32_t tag) 
   const uint64_t index = format::DirectoryBitsOf(tag) >> (format::kDirectoryBits - route.depth);
   const uint64_t span = uint64_t{1} << (route.depth - local_depth);
   const uint64_t first = index & ~(span - 1);
-  Transaction transaction(context, &shard.intent, &shard, shard_index);
   transaction.MoveStructure();
   transaction.Fill(context.WordAt(route.directory + first * 8), PackPiece(halves[0], local_depth + 1), span / 2);
   transaction.Fill(context.WordAt(route.directory + (first + span / 2) * 8), PackPiece(halves[1], local_depth + 1),
                    span / 2);
-  transaction.Set(context.WordAt(segment), shard.free_pieces.load(kRelaxed));
-  transaction.Set(shard.free_pieces, segment);
+  FAULTLESS_TRY(FreePiece(context, shard_index, &transaction, segment));
   for (const Word& spare : shard.spare_pieces) transaction.Set(spare, 0);
   transaction.Add(shard.entry_places, format::kEntriesPerSegment);
   return transaction.Commit();

@@ -2,8 +2,8 @@
 // stands in its home line or, where that is full, in one of the next 7 (31 after a split); each line counts the entries
 // that went past it, so that a search ends early and a removal needs no tombstone (the overflow count of Folly's F14).
 // Thread safety: Probe by anybody who validates versions afterwards or holds the shard's lock; everything else by the
-// holder. Invariants: an entry never moves but in a split. The hash bits in an entry (tag, fingerprint) are all that a
-// split needs: it reads no record.
+// holder. Invariants: an entry never moves but in a split or a merge (index_merge.h). The hash bits in an entry (tag,
+// fingerprint) are all that these need: they read no record.
 #pragma once
 
 #include "base/status.h"
@@ -39,6 +39,11 @@ struct SegmentRoute {
 bool RouteOf(const Context& context, uint64_t directory_word, uint32_t tag, SegmentRoute* route);
 /** Decodes a word of the directory. */
 bool SegmentOf(const Context& context, uint64_t word, uint32_t depth, uint64_t* segment, uint32_t* local_depth);
+/** Whether the directory is one of the shard's own. */
+bool IsOwnDirectory(const Context& context, uint32_t shard_index, const SegmentRoute& route);
+
+/** A `need` of Probe that lets any bytes be touched, which may wait. */
+inline Status NeverStop(uint64_t /*offset*/, uint64_t /*size*/) { return Code::kOk; }
 
 /**
  * Walks the entries whose tag and fingerprint match. `need(offset, size)` is asked before bytes are touched and may
@@ -85,17 +90,31 @@ Status Probe(const Memory& memory, const format::ShardControl& shard, uint32_t t
  * directory. */
 Status FindEmptyPlace(const Context& context, uint32_t shard_index, uint32_t tag, IndexHit* hit);
 
-void InsertEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint32_t tag,
-                 uint64_t fingerprint, uint64_t position);
-void SwitchEntry(const Context& context, Transaction* transaction, const IndexHit& hit, uint64_t fingerprint,
+// Change: a Transaction or a DirectChange.
+template <typename Change>
+void InsertEntry(const Context& context, Change* change, const IndexHit& hit, uint32_t tag, uint64_t fingerprint,
                  uint64_t position);
-void RemoveEntry(const Context& context, Transaction* transaction, const IndexHit& hit);
+template <typename Change>
+void SwitchEntry(const Context& context, Change* change, const IndexHit& hit, uint64_t fingerprint, uint64_t position);
+template <typename Change>
+void RemoveEntry(const Context& context, Change* change, const IndexHit& hit);
+/** A hint that a tag's entry is looked for soon. */
+void PrefetchEntry(const Context& context, const format::ShardControl& shard, uint32_t tag);
 
 /** Gives an empty shard its directory and first segment. May take a run: kStoreFull, kNoSpace, … */
 Status CreateIndex(const Context& context, uint32_t shard_index);
 /** Splits the tag's segment, doubling the directory before where it must. Touches one segment, whatever the store's
  * size. */
 Status SplitSegment(const Context& context, uint32_t shard_index, uint32_t tag);
+/** Builds an entry into a segment that nobody can see yet. False: no place within a search. */
+bool PlaceUnseen(const Context& context, uint64_t segment, uint32_t tag, uint64_t place);
+/** A place for a directory of that depth: a spare piece, or a run that is the shard's spare one. May take a run. */
+Status TakeDirectory(const Context& context, uint32_t shard_index, uint32_t depth, uint64_t* position);
+/** The transaction publishes the directory that was built there, and frees the one of before. */
+Status SwitchDirectory(const Context& context, uint32_t shard_index, const SegmentRoute& before, uint64_t position,
+                       uint32_t depth, Transaction* transaction);
+/** A directory left behind or taken and not used: nothing refers to it. */
+Status FreeSpareDirectory(const Context& context, uint32_t shard_index);
 /** Frees one unit of what a clear left behind. */
 Status ReleaseDroppedIndex(const Context& context, uint32_t shard_index);
 

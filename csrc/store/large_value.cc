@@ -53,7 +53,7 @@ Status LargeValueWriter::Write(std::span<const uint8_t> value, uint32_t shard_in
     uint64_t unit;
     const RunRequest request{format::RunKind::kValue, shard_index, 0, nullptr, &head};
     Status status = TakeRun(context_, size_class, request, Purpose::kUser, &unit);
-    while (status.code() == Code::kStoreFull && size_class > 0) {
+    while (IsOutOfSpace(status) && size_class > 0) {
       status = TakeRun(context_, --size_class, request, Purpose::kUser, &unit);
     }
     // Whether the chain's head names the run is for the allocator's next holder to say: the chain is not used again.

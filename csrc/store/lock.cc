@@ -1,21 +1,29 @@
 #include "store/lock.h"
 
+#include "format/lock_word.h"
 #include "os/os.h"
+#include "store/record_queue.h"
 #include "store/transaction.h"
 
 namespace faultless::store {
 namespace {
 
-constexpr int kSpins = 200;
 constexpr uint64_t kWaitNs = 1'000'000;  // then the operation is queued anew, without a thread
 
-inline void Pause() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
+/** This store's opener, to the locks that all of them have in common. */
+class Holders final : public format::LockHolders {
+ public:
+  explicit Holders(const Context& context) : context_(context) {}
+  uint32_t OwnerWord() const override { return context_.owner_word; }
+  bool IsHolderDead(uint32_t word) const override { return store::IsHolderDead(context_, word); }
+  Status CheckWord(const format::HalfWord* word) const override {
+    if (!context_.storage->IsSubstituted(context_.OffsetOf(word), sizeof *word)) return {};
+    return Status::Io("the control region cannot be read", context_.OffsetOf(word));
+  }
+
+ private:
+  const Context& context_;
+};
 
 bool TryTake(format::HalfWord* word, uint32_t seen, uint32_t wanted) {
   return word->compare_exchange_strong(seen, wanted, std::memory_order_acq_rel, std::memory_order_relaxed);
@@ -49,62 +57,39 @@ Status TryAcquireWord(const Context& context, format::HalfWord* word) {
 }
 
 Status AcquireWord(const Context& context, format::HalfWord* word, uint32_t* dead_holder) {
-  *dead_holder = 0;
-  for (int spin = 0; spin < kSpins; spin++) {
-    const uint32_t seen = word->load(std::memory_order_relaxed);
-    if (seen == 0 && TryTake(word, 0, context.owner_word)) return Code::kOk;
-    Pause();
-  }
-  const uint64_t begin = os::MonotonicNs();
-  while (true) {
-    uint32_t seen = word->load(std::memory_order_relaxed);
-    // Others may wait too: a lock taken after waiting keeps the bit, so that its release wakes the next one.
-    if (seen == 0) {
-      if (TryTake(word, 0, context.owner_word | format::kLockWaiters)) return Code::kOk;
-      continue;
-    }
-    const uint64_t waited = os::MonotonicNs() - begin;
-    if (waited >= kWaitNs) {
-      if (context.storage->IsSubstituted(context.OffsetOf(word), sizeof *word)) {
-        return Status::Io("the control region cannot be read", context.OffsetOf(word));
-      }
-      if (!IsHolderDead(context, seen)) return Code::kWouldBlock;
-      if (TryTake(word, seen, context.owner_word | format::kLockWaiters)) {
-        *dead_holder = seen;
-        return Code::kOk;
-      }
-      continue;
-    }
-    if ((seen & format::kLockWaiters) == 0) {
-      if (!TryTake(word, seen, seen | format::kLockWaiters)) continue;
-      seen |= format::kLockWaiters;
-    }
-    os::WaitOnWord(word, seen, static_cast<uint32_t>((kWaitNs - waited) / 1000 + 1));
-  }
+  return format::AcquireLock(word, Holders(context), kWaitNs, dead_holder);
 }
 
-void ReleaseWord(format::HalfWord* word) {
-  const uint32_t held = word->exchange(0, std::memory_order_acq_rel);
-  if (held & format::kLockWaiters) os::WakeWord(word, 1);
-}
+void ReleaseWord(format::HalfWord* word) { format::ReleaseLock(word); }
 
 ShardLock::ShardLock(const Context& context, uint32_t shard) : shard_(context.shard(shard)) {
   uint32_t dead_holder = 0;
   status_ = AcquireWord(context, &shard_.lock, &dead_holder);
   if (!status_.ok()) return;
-  if (dead_holder != 0) {
-    // The dead holder may have died in a change of the allocator that also changes words of this shard: that is settled
-    // first, by us or by whoever holds the allocator now. Until it is, the shard stays the dead holder's.
-    const AllocatorLock allocator(context);
-    if (!allocator.status().ok()) {
-      status_ = allocator.status();
-      shard_.lock.store(dead_holder | format::kLockWaiters, std::memory_order_release);
-      os::WakeWord(&shard_.lock, 1);
-      return;
-    }
+  if (dead_holder == 0) {
+    status_ = ReplayOf(context, &shard_.intent, &shard_, shard);
+    if (!status_.ok()) ReleaseWord(&shard_.lock);
+    return;
   }
-  if (status_.ok()) status_ = ReplayOf(context, &shard_.intent, &shard_, shard);
-  if (!status_.ok()) ReleaseWord(&shard_.lock);
+  status_ = SettleFor(context, shard);
+  if (status_.ok() || status_.code() == Code::kCorrupt) {
+    if (!status_.ok()) ReleaseWord(&shard_.lock);
+    return;
+  }
+  // Until all of it is settled, the shard stays the dead holder's.
+  shard_.lock.store(dead_holder | format::kLockWaiters, std::memory_order_release);
+  os::WakeWord(&shard_.lock, 1);
+}
+
+Status ShardLock::SettleFor(const Context& context, uint32_t shard) {
+  {
+    // The dead holder may have died in a change of the allocator that also changes words of this shard: that is settled
+    // first, by us or by whoever holds the allocator now.
+    const AllocatorLock allocator(context);
+    FAULTLESS_TRY(allocator.status());
+  }
+  FAULTLESS_TRY(ReplayOf(context, &shard_.intent, &shard_, shard));
+  return EraseUnfinished(context, shard);
 }
 
 ShardLock::~ShardLock() {

@@ -21,7 +21,9 @@ void ReleaseWord(format::HalfWord* word);
 /** Whether the opener that a lock word names is gone. */
 bool IsHolderDead(const Context& context, uint32_t word);
 
-/** A shard's lock, held from construction to destruction where status() is ok. Settles what a dead holder left undone.
+/**
+ * A shard's lock, held from construction to destruction where status() is ok. Settles what a dead holder left undone, a
+ * record at the queue's end among it that no commit followed.
  */
 class ShardLock {
  public:
@@ -32,6 +34,9 @@ class ShardLock {
   const Status& status() const { return status_; }
 
  private:
+  /** What the holder left undone that this one has taken the lock over from. */
+  Status SettleFor(const Context& context, uint32_t shard);
+
   format::ShardControl& shard_;
   Status status_;
 };

@@ -1,6 +1,7 @@
 #include "store/mapped_storage.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace faultless::store {
 namespace {
@@ -47,6 +48,13 @@ Status MappedStorage::FileBytes(uint64_t* size) {
   return Code::kOk;
 }
 
+Status MappedStorage::AllocatedBytes(uint64_t* size) {
+  os::FileInfo info{};
+  FAULTLESS_TRY(os::StatFile(fd_, &info));
+  *size = info.allocated_bytes;
+  return Code::kOk;
+}
+
 Status MappedStorage::PopulateRead(uint64_t offset, uint64_t length) {
   const Pages pages = PagesAround(offset, length);
   return os::PopulateRead(base_ + pages.offset, pages.length);
@@ -90,6 +98,29 @@ bool MappedStorage::IsResident(uint64_t offset, uint64_t length) {
     pages.length -= part;
   }
   return true;
+}
+
+void MappedStorage::ResidentPages(uint64_t offset, uint64_t length, uint32_t* pages) {
+  for (uint64_t page = 0; page * 4096 < length; page += 32) pages[page / 32] = 0;
+  if (!residency_known_) return;
+  uint8_t resident[520] = {};
+  const Pages range = PagesAround(offset, length);
+  const uint64_t page_bytes = os::PageSize();
+  if (range.length / page_bytes > sizeof resident) return;
+  if (!os::Residency(base_ + range.offset, range.length, resident).ok()) return;
+  if (page_bytes == 4096 && range.offset == offset) {
+    // Eight bytes that are 0 or 1 become eight bits: the product has byte n's in bit 56 + n.
+    for (uint64_t page = 0; page * 4096 < length; page += 8) {
+      uint64_t eight;
+      std::memcpy(&eight, resident + page, sizeof eight);
+      pages[page / 32] |= static_cast<uint32_t>(eight * 0x0102'0408'1020'4080 >> 56) << page % 32;
+    }
+    return;
+  }
+  for (uint64_t page = 0; page * 4096 < length; page++) {
+    const uint64_t at = (offset + page * 4096 - range.offset) / page_bytes;
+    if (resident[at] != 0) pages[page / 32] |= uint32_t{1} << page % 32;
+  }
 }
 
 Status MappedStorage::CountResident(uint64_t offset, uint64_t length, uint64_t* pages) {

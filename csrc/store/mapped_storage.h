@@ -9,7 +9,7 @@
 
 namespace faultless::store {
 
-class MappedStorage final : public Storage {
+class MappedStorage : public Storage {
  public:
   /** Takes `fd` over in any case. `ones_bytes`: the head of the file that reads as ones after a fault (control region).
    */
@@ -18,12 +18,20 @@ class MappedStorage final : public Storage {
   /** Never waits for the device but for the close of the descriptor. */
   ~MappedStorage() override;
 
+  /** Another descriptor of the same open file: it keeps the locks. */
+  Status DuplicateDescriptor(int* fd) const { return os::Duplicate(fd_, fd); }
+
   Status FileBytes(uint64_t* size) override;
+  Status AllocatedBytes(uint64_t* size) override;
   Status Reserve(uint64_t offset, uint64_t length) override { return os::ReserveSpace(fd_, offset, length); }
+  Status Read(uint64_t offset, void* target, size_t size) override { return os::ReadAt(fd_, target, size, offset); }
   Status Write(uint64_t offset, const void* source, size_t size) override {
     return os::WriteAt(fd_, source, size, offset);
   }
   Status Sync() override { return durable_ ? os::SyncFile(fd_) : Status(); }
+  Status CopyTo(int target, uint64_t offset, uint64_t length) override {
+    return os::CopyRange(fd_, target, offset, length);
+  }
   Status Punch(uint64_t offset, uint64_t length) override { return os::PunchHole(fd_, offset, length); }
   Status PopulateRead(uint64_t offset, uint64_t length) override;
   Status PopulateWrite(uint64_t offset, uint64_t length) override;
@@ -31,8 +39,10 @@ class MappedStorage final : public Storage {
   void DropCache() override;
   void WillNeed(uint64_t offset, uint64_t length) override;
   bool IsResident(uint64_t offset, uint64_t length) override;
+  void ResidentPages(uint64_t offset, uint64_t length, uint32_t* pages) override;
   Status CountResident(uint64_t offset, uint64_t length, uint64_t* pages) override;
   bool residency_known() const override { return residency_known_; }
+  bool StaysResident() const override { return !durable_ && os::RamStaysResident(); }
   uint64_t SubstituteChanges() const override { return os::SubstituteChanges(mapping_); }
   bool HasSubstitutes() const override { return os::HasSubstitutes(mapping_); }
   bool IsSubstituted(uint64_t offset, uint64_t length) const override {
@@ -45,7 +55,7 @@ class MappedStorage final : public Storage {
   Status UnlockByte(uint64_t byte) override { return os::UnlockByte(fd_, byte); }
   Status IsByteLocked(uint64_t byte, bool* locked) override { return os::IsByteLocked(fd_, byte, locked); }
 
- private:
+ protected:
   MappedStorage() = default;
   int fd_ = -1;
   os::MappingId mapping_;

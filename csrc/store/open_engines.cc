@@ -17,7 +17,8 @@ struct Entry {
   int users = 0;
 };
 
-using Key = std::tuple<uint64_t, uint64_t, bool>;  // device, inode, read-only
+enum class Way : uint8_t { kWriting, kReading, kSalvaging };
+using Key = std::tuple<uint64_t, uint64_t, Way>;  // device, inode
 
 struct Registry {
   std::mutex mutex;
@@ -50,6 +51,13 @@ Status OpenOrCreate(const OpenOptions& options, int* fd) {
   return {Code::kBusy, "the file comes and goes"};
 }
 
+/** Of an engine that is shared; nullptr: it was made for one user (Store::OpenOn). */
+std::shared_ptr<Entry> EntryOf(Registry* engines, const Engine* engine) {
+  const std::lock_guard<std::mutex> guard(engines->mutex);
+  const auto key = engines->keys.find(engine);
+  return key == engines->keys.end() ? nullptr : engines->entries[key->second];
+}
+
 /** Nobody in this process uses the file any more. The entry's mutex is held. */
 void Forget(Registry* engines, const std::shared_ptr<Entry>& entry, const Engine* engine) {
   entry->engine.reset();
@@ -64,6 +72,7 @@ void Forget(Registry* engines, const std::shared_ptr<Entry>& entry, const Engine
 }  // namespace
 
 Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine) {
+  if (options.salvage && !options.read_only) return {Code::kInvalidArgValue, "salvage is for reading only"};
   if (os::InForkedChild()) return {Code::kUnsupported, "use in a forked child that did not exec"};
   int fd = -1;
   FAULTLESS_TRY(OpenOrCreate(options, &fd));
@@ -73,7 +82,8 @@ Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine
     os::CloseFile(fd);
     return stated;
   }
-  const Key key{info.device, info.inode, options.read_only};
+  const Way way = !options.read_only ? Way::kWriting : options.salvage ? Way::kSalvaging : Way::kReading;
+  const Key key{info.device, info.inode, way};
   Registry& engines = TheRegistry();
   std::shared_ptr<Entry> entry;
   {
@@ -114,15 +124,12 @@ Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine
 }
 
 void AbandonEngine(std::shared_ptr<Engine>* engine) {
+  if (EntryOf(&TheRegistry(), engine->get()) == nullptr) return engine->reset();
   // Letting go may wait (for somebody who opens the same file just now, for a FUSE server at the last close): a thread
   // of its own does it.
   std::thread([abandoned = std::move(*engine)]() mutable {
     Registry& engines = TheRegistry();
-    std::shared_ptr<Entry> entry;
-    {
-      const std::lock_guard<std::mutex> guard(engines.mutex);
-      entry = engines.entries[engines.keys[abandoned.get()]];
-    }
+    const std::shared_ptr<Entry> entry = EntryOf(&engines, abandoned.get());
     const std::lock_guard<std::mutex> closing(entry->mutex);
     if (--entry->users == 0) Forget(&engines, entry, abandoned.get());
     abandoned.reset();
@@ -132,14 +139,15 @@ void AbandonEngine(std::shared_ptr<Engine>* engine) {
 
 Status ReleaseEngine(std::shared_ptr<Engine>* engine) {
   Registry& engines = TheRegistry();
-  std::shared_ptr<Entry> entry;
-  {
-    const std::lock_guard<std::mutex> guard(engines.mutex);
-    entry = engines.entries[engines.keys[engine->get()]];
+  const std::shared_ptr<Entry> entry = EntryOf(&engines, engine->get());
+  Status status;
+  if (entry == nullptr) {
+    status = (*engine)->Close();
+    engine->reset();
+    return status;
   }
   const std::lock_guard<std::mutex> closing(entry->mutex);
   const Engine* const closed = engine->get();
-  Status status;
   if (--entry->users == 0) {
     status = (*engine)->Close();
     Forget(&engines, entry, closed);

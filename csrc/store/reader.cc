@@ -1,13 +1,16 @@
 #include "store/reader.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/hash.h"
-#include "os/os.h"
+#include "store/clock.h"
 #include "store/index.h"
 #include "store/large_value.h"
 #include "store/lock.h"
+#include "store/prepare.h"
 #include "store/record_queue.h"
+#include "store/scan_batch.h"
 #include "store/shared_bytes.h"
 
 namespace faultless::store {
@@ -96,18 +99,16 @@ class Touched {
   Range ranges_[kRanges];
 };
 
-bool IsExpired(const RecordView& record) {
-  return (record.flags & format::kRecordExpires) != 0 && record.expires_at_ms <= os::WallClockMs();
-}
-
 /** One attempt at reading; nothing validated. `accept(record, position)`: kOk to stop, kAbsent to look on. */
 template <typename Accept>
 Status Attempt(const Memory& memory, uint32_t shard_index, uint32_t tag, uint64_t fingerprint, ReadMode mode,
                Touched* touched, const Accept& accept) {
   const Context& context = memory.context;
-  const uint64_t tick = mode == ReadMode::kResidentOnly ? ResidencyProofs::Tick() : 0;
+  const bool may_fault = mode == ReadMode::kMayFault;
+  const ResidencyMoment moment =
+      may_fault ? ResidencyMoment{} : ResidencyMoment::Now(mode == ReadMode::kLikelyResident);
   const auto need = [&](uint64_t offset, uint64_t size) -> Status {
-    if (mode == ReadMode::kResidentOnly && !context.IsKnownResident(offset, size, tick)) return Code::kCold;
+    if (!may_fault && !context.IsKnownResident(offset, size, moment)) return Code::kCold;
     touched->Add(offset, size);
     return Code::kOk;
   };
@@ -116,7 +117,7 @@ Status Attempt(const Memory& memory, uint32_t shard_index, uint32_t tag, uint64_
       return Status::Corrupt("an index entry points outside the file", hit.line);
     }
     FAULTLESS_TRY(need(hit.position, sizeof(format::RecordHeader)));
-    if (mode == ReadMode::kResidentOnly) {
+    if (!may_fault) {
       const uint64_t length = format::RecordLength(context.WordAt(hit.position).load(std::memory_order_acquire));
       if (length != 0 && context.Contains(hit.position, length)) FAULTLESS_TRY(need(hit.position, length));
     }
@@ -180,17 +181,20 @@ Status WaitForWriter(const Context& context, uint32_t shard_index, Versions* ver
 /**
  * Runs `body` until the versions say that it saw one moment. body(memory, touched) answers as Attempt; its failures
  * count only where the versions held meanwhile: what a reader meets in the middle of a change may look like anything.
+ * *version: the slot's, of which it is the newest; untouched where that cannot be told.
  */
 template <typename Body>
-Status Validated(const Context& context, uint32_t shard_index, uint32_t slot, ReadMode mode, const Body& body) {
+Status Validated(const Context& context, uint32_t shard_index, uint32_t slot, ReadMode mode, const Body& body,
+                 uint32_t* version = nullptr) {
   Versions versions(context, shard_index, slot);
-  const int attempts = mode == ReadMode::kResidentOnly ? kResidentAttempts : kLockFreeAttempts;
+  const bool may_wait = mode == ReadMode::kMayFault;
+  const int attempts = may_wait ? kLockFreeAttempts : kResidentAttempts;
   bool restored = false;
   for (int i = 0; i < attempts; i++) {
     Overlay overlay;
     const Overlay* through = nullptr;
     if (!versions.Begin()) {
-      if (mode == ReadMode::kResidentOnly) return Code::kCold;
+      if (!may_wait) return Code::kCold;
       FAULTLESS_TRY(WaitForWriter(context, shard_index, &versions, &overlay, &through));
       if (!versions.Begin() && through == nullptr) continue;
     }
@@ -198,14 +202,18 @@ Status Validated(const Context& context, uint32_t shard_index, uint32_t slot, Re
     const Status status = body(Memory{context, through}, &touched);
     if (!versions.StillHold()) continue;
     const Status intact = touched.Check();
-    if (intact.ok()) return status;
-    if (mode == ReadMode::kResidentOnly) return Code::kCold;
+    if (intact.ok()) {
+      // What was read through a dead writer's intent is older than what the slot says.
+      if (version != nullptr && through == nullptr) *version = versions.slot_seen;
+      return status;
+    }
+    if (!may_wait) return Code::kCold;
     if (intact.code() == Code::kWouldBlock) continue;
     if (restored) return intact;
     context.storage->Restore();
     restored = true;
   }
-  if (mode == ReadMode::kResidentOnly) return Code::kCold;
+  if (!may_wait) return Code::kCold;
   if (context.read_only) return Code::kWouldBlock;
   // Writers keep overtaking this read: hold them up for once.
   const ShardLock lock(context, shard_index);
@@ -223,15 +231,16 @@ Status Validated(const Context& context, uint32_t shard_index, uint32_t slot, Re
 
 /** Reads the key's value into the sink; not validated. */
 Status AttemptKey(const Memory& memory, uint32_t shard_index, uint64_t hash, Bytes key, ValueSink* sink, ReadMode mode,
-                  Touched* touched) {
+                  Touched* touched, uint64_t* expires_at_ms = nullptr) {
   return Attempt(memory, shard_index, format::TagOf(hash), format::FingerprintOf(hash), mode, touched,
                  [&](const RecordView& record, uint64_t position) -> Status {
                    if (record.key.size() != key.size() || std::memcmp(record.key.data(), key.data(), key.size()) != 0) {
                      return Code::kAbsent;
                    }
-                   if (IsExpired(record)) return {Code::kNotFound, "expired"};
+                   if (IsExpired(memory.context, record)) return {Code::kNotFound, "expired"};
+                   if (expires_at_ms != nullptr) *expires_at_ms = record.expires_at_ms;
                    if (sink == nullptr) return Code::kOk;
-                   if (mode == ReadMode::kResidentOnly && !record.runs.empty()) return Code::kCold;
+                   if (mode != ReadMode::kMayFault && !record.runs.empty()) return Code::kCold;
                    uint8_t* const target = sink->Allocate(record.value_bytes());
                    if (target == nullptr) return Code::kValueTooLarge;
                    if (!record.runs.empty()) {
@@ -260,15 +269,24 @@ Status CheckKey(Bytes key) {
 
 }  // namespace
 
-Status ReadKey(const Context& context, Bytes key, ValueSink* sink, ReadMode mode) {
+Status ReadKey(const Context& context, Bytes key, uint64_t hash, ValueSink* sink, ReadMode mode, Freshness* freshness) {
   FAULTLESS_TRY(CheckKey(key));
-  if (mode == ReadMode::kResidentOnly && !context.FastPath()) return Code::kCold;
-  const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
+  if (mode != ReadMode::kMayFault && !context.FastPath()) return Code::kCold;
   const uint32_t shard_index = context.ShardOfHash(hash);
-  return AbsentWhereExpired(Validated(context, shard_index, context.SlotOfHash(hash), mode,
-                                      [&](const Memory& memory, Touched* touched) -> Status {
-                                        return AttemptKey(memory, shard_index, hash, key, sink, mode, touched);
-                                      }));
+  uint32_t version = Freshness::kUnknown;
+  uint64_t expires_at_ms = 0;
+  const Status status = Validated(
+      context, shard_index, context.SlotOfHash(hash), mode,
+      [&](const Memory& memory, Touched* touched) -> Status {
+        expires_at_ms = 0;
+        return AttemptKey(memory, shard_index, hash, key, sink, mode, touched, &expires_at_ms);
+      },
+      &version);
+  if (freshness != nullptr) {
+    *freshness = {shard_index * (context.slot_mask + 1) + context.SlotOfHash(hash), version, format::TagOf(hash),
+                  expires_at_ms};
+  }
+  return AbsentWhereExpired(status);
 }
 
 Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<ValueSink* const> sinks,
@@ -277,19 +295,23 @@ Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<V
     uint64_t hash;
     Versions versions;
     bool done;
+    uint64_t expires_at_ms;  // of what was read; 0: never, or it is absent
   };
+  for (const Bytes key : keys) FAULTLESS_TRY(CheckKey(key));
+  std::vector<uint64_t> hashes(keys.size());
+  PrepareKeys(context, keys, hashes, /*advise=*/keys.size() > 1);
   std::vector<Read> reads;
   reads.reserve(keys.size());
-  for (const Bytes key : keys) {
-    FAULTLESS_TRY(CheckKey(key));
-    const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
-    reads.push_back({hash, Versions(context, context.ShardOfHash(hash), context.SlotOfHash(hash)), false});
+  for (const uint64_t hash : hashes) {
+    reads.push_back({hash, Versions(context, context.ShardOfHash(hash), context.SlotOfHash(hash)), false, 0});
   }
   const auto read_one = [&](size_t i, const Overlay* through) -> Status {
     const uint32_t shard_index = context.ShardOfHash(reads[i].hash);
     Touched touched(context);
-    const Status status = AbsentWhereExpired(
-        AttemptKey({context, through}, shard_index, reads[i].hash, keys[i], sinks[i], ReadMode::kMayFault, &touched));
+    reads[i].expires_at_ms = 0;
+    const Status status =
+        AbsentWhereExpired(AttemptKey({context, through}, shard_index, reads[i].hash, keys[i], sinks[i],
+                                      ReadMode::kMayFault, &touched, &reads[i].expires_at_ms));
     FAULTLESS_TRY(touched.Check());
     if (!status.ok() && status.code() != Code::kAbsent) return status;
     results[i] = status.code();
@@ -320,10 +342,11 @@ Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<V
       }
     }
     if (overtaken) break;
-    // Where every version still is what it was when its key was read, all of it was true when this pass began.
+    // Where every version still is what it was when its key was read, and nothing has expired since, all of it was true
+    // when this pass began.
     bool moved = false;
     for (Read& read : reads) {
-      read.done = read.versions.StillHold();
+      read.done = read.versions.StillHold() && !IsExpired(context, read.expires_at_ms);
       moved |= !read.done;
     }
     if (!moved) return Code::kOk;
@@ -337,26 +360,37 @@ Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<V
     locks.push_back(std::make_unique<ShardLock>(context, i));
     FAULTLESS_TRY(locks.back()->status());
   }
-  for (size_t i = 0; i < keys.size(); i++) FAULTLESS_TRY(read_one(i, nullptr));
+  for (bool expired = true; expired;) {
+    for (size_t i = 0; i < keys.size(); i++) FAULTLESS_TRY(read_one(i, nullptr));
+    expired = std::any_of(reads.begin(), reads.end(),
+                          [&](const Read& read) { return IsExpired(context, read.expires_at_ms); });
+  }
   return Code::kOk;
 }
 
-void AdviseKey(const Context& context, Bytes key) {
-  if (!CheckKey(key).ok() || !context.storage->residency_known()) return;
-  const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
-  const uint64_t tick = ResidencyProofs::Tick();
-  const auto need = [&](uint64_t offset, uint64_t size) -> Status {
-    if (context.IsKnownResident(offset, size, tick)) return Code::kOk;
-    context.storage->WillNeed(offset, size);
-    return Code::kCold;
-  };
-  const Status status = Probe({context}, context.shard(context.ShardOfHash(hash)), format::TagOf(hash),
-                              format::FingerprintOf(hash), need, [&](const IndexHit& hit) -> Status {
-                                const uint64_t bytes = sizeof(format::RecordHeader) + key.size();
-                                if (context.Contains(hit.position, bytes)) static_cast<void>(need(hit.position, bytes));
-                                return Code::kAbsent;
-                              });
-  static_cast<void>(status);  // advice only: the read that follows reports what is wrong
+Status ReadKeyRuns(const Context& context, Bytes key, uint64_t hash, std::vector<format::RunReference>* runs) {
+  FAULTLESS_TRY(CheckKey(key));
+  const uint32_t shard_index = context.ShardOfHash(hash);
+  const size_t runs_before = runs->size();
+  return AbsentWhereExpired(Validated(
+      context, shard_index, context.SlotOfHash(hash), ReadMode::kMayFault,
+      [&](const Memory& memory, Touched* touched) -> Status {
+        runs->resize(runs_before);
+        return Attempt(
+            memory, shard_index, format::TagOf(hash), format::FingerprintOf(hash), ReadMode::kMayFault, touched,
+            [&](const RecordView& record, uint64_t position) -> Status {
+              if (record.key.size() != key.size() || std::memcmp(record.key.data(), key.data(), key.size()) != 0) {
+                return Code::kAbsent;
+              }
+              for (const format::RunReference& run : record.runs) {
+                if (!context.ContainsRun(run.unit, run.size_class)) {
+                  return Status::Corrupt("a value run lies outside the file", position);
+                }
+              }
+              runs->insert(runs->end(), record.runs.begin(), record.runs.end());
+              return Code::kOk;
+            });
+      }));
 }
 
 Status ReadTag(const Context& context, uint32_t shard_index, uint64_t tag48, bool want_values, TagSink* sink) {
@@ -373,7 +407,7 @@ Status ReadTag(const Context& context, uint32_t shard_index, uint64_t tag48, boo
                          if (context.ShardOfHash(hash) != shard_index || Tag48OfHash(hash) != tag48) {
                            return Status::Corrupt("an index entry points at another key's record", position);
                          }
-                         if (IsExpired(record)) return Code::kAbsent;
+                         if (IsExpired(context, record)) return Code::kAbsent;
                          run_bytes.clear();
                          if (want_values && !record.runs.empty()) {
                            for (const format::RunReference& run : record.runs) {
@@ -389,9 +423,10 @@ Status ReadTag(const Context& context, uint32_t shard_index, uint64_t tag48, boo
   return status.code() == Code::kAbsent ? Status() : status;
 }
 
-Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t prefix, std::vector<uint64_t>* tags,
+Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t prefix, std::vector<ScanEntry>* entries,
                        uint64_t* next_prefix) {
   const ShardControl& shard = context.shard(shard_index);
+  const size_t entries_before = entries->size();
   alignas(64) uint64_t words[format::kPieceBytes / 8];
   uint64_t segment_offset = 0;
   const auto copy_touching = [&](const Memory& memory, Touched* touched) -> Status {
@@ -425,7 +460,14 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     touched.Add(context.OffsetOf(&shard), sizeof(uint64_t) * 2);
     const Status copied = copy_touching(memory, &touched);
     FAULTLESS_TRY(touched.Check());  // before anything is called damaged
-    return copied;
+    FAULTLESS_TRY(copied);
+    entries->resize(entries_before);
+    // What is read through a dead writer's intent is not what the versions stand for.
+    const bool versions_count = memory.overlay == nullptr;
+    if (!CollectEntries(context, shard_index, words, prefix, *next_prefix, versions_count, entries)) {
+      return Status::Corrupt("an entry is in another one's segment", segment_offset);
+    }
+    return Code::kOk;
   };
   Status status;
   bool taken = false;
@@ -446,6 +488,7 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     }
   }
   if (!taken) {
+    entries->resize(entries_before);
     const uint64_t place = context.OffsetOf(&shard.commits);
     if (context.storage->HasSubstitutes() && context.storage->Restore() > 0 &&
         context.storage->IsSubstituted(place, sizeof(uint64_t))) {
@@ -464,23 +507,8 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     FAULTLESS_TRY(lock.status());
     status = copy({context});
   }
-  FAULTLESS_TRY(status);
-  // After a clear the segment here may begin before the prefix: what lies before it has been seen.
-  for (uint32_t line = 0; line < format::kLinesPerSegment; line++) {
-    const uint64_t* const at = words + line * 8;
-    for (uint32_t entry = 0; entry < format::kEntriesPerLine; entry++) {
-      const uint64_t place = at[3 + entry];
-      if (place == 0) continue;
-      const uint32_t half = entry + 1;
-      const uint64_t tag = static_cast<uint32_t>(at[half / 2] >> (half % 2 * 32));
-      const uint64_t bits = format::DirectoryBitsOf(static_cast<uint32_t>(tag));
-      if (bits < prefix) continue;
-      // Else a directory whose words all lead to one segment would deliver its entries millions of times.
-      if (bits >= *next_prefix) return Status::Corrupt("an entry is in another one's segment", segment_offset);
-      tags->push_back(tag << 16 | format::FingerprintOfPlace(place));
-    }
-  }
-  return Code::kOk;
+  if (!status.ok()) entries->resize(entries_before);
+  return status;
 }
 
 }  // namespace faultless::store

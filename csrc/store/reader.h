@@ -12,13 +12,17 @@
 
 namespace faultless::store {
 
-/** Codes as Store::Get; sink nullptr: only whether the key is there. */
-Status ReadKey(const Context& context, Bytes key, ValueSink* sink, ReadMode mode);
+/** Codes as Store::Get; sink nullptr: only whether the key is there. `freshness` may be nullptr. */
+Status ReadKey(const Context& context, Bytes key, uint64_t hash, ValueSink* sink, ReadMode mode, Freshness* freshness);
 /** Codes as Store::GetMany. */
 Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<ValueSink* const> sinks,
                 std::span<Code> results);
-/** Asks the kernel for the pages that the key needs, as far as they can be named without waiting. */
-void AdviseKey(const Context& context, Bytes key);
+
+/**
+ * Reads the key's record, as ReadKey with kMayFault does, and adds the value runs that it refers to, each of which lies
+ * within the file. What they hold is not read.
+ */
+Status ReadKeyRuns(const Context& context, Bytes key, uint64_t hash, std::vector<format::RunReference>* runs);
 
 /** Receives every entry that matches a hash tag (48 bits: more than one key may). */
 class TagSink {
@@ -35,10 +39,10 @@ Status ReadTag(const Context& context, uint32_t shard_index, uint64_t tag48, boo
 constexpr uint64_t Tag48OfHash(uint64_t hash) { return hash >> 8 & 0xFFFF'FFFF'FFFF; }
 
 /**
- * The tags of all entries of the segment that covers `prefix` (24 directory bits), as of one moment; *next_prefix:
- * where the next segment begins (1 << kDirectoryBits: none). Codes: kOk, kWouldBlock, kIo, kCorrupt.
+ * Adds all entries of the segment that covers `prefix` (24 directory bits), as of one moment; *next_prefix: where the
+ * next segment begins (1 << kDirectoryBits: none). Codes: kOk, kWouldBlock, kIo, kCorrupt: nothing is added.
  */
-Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t prefix, std::vector<uint64_t>* tags,
+Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t prefix, std::vector<ScanEntry>* entries,
                        uint64_t* next_prefix);
 
 }  // namespace faultless::store

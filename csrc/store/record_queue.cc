@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "os/os.h"
+#include "store/promise.h"
 #include "store/shared_bytes.h"
 
 namespace faultless::store {
@@ -17,12 +18,14 @@ using format::ShardControl;
 
 constexpr auto kRelaxed = std::memory_order_relaxed;
 constexpr uint64_t kPrefaultBytes = 128 * 1024;
-constexpr uint64_t kMarkBytes = sizeof(RecordHeader) + 8;
+constexpr uint64_t kMarkBytes = sizeof(RecordHeader) + sizeof(format::MarkValue);
 constexpr uint64_t kEndBytes = sizeof(RecordHeader);
 
 /** Extents grow with the queue, so that a small store stays small and a large one wastes little at their ends. */
-uint32_t ExtentClass(uint64_t queue_bytes, uint64_t needed_bytes) {
-  const uint64_t wished = std::max(queue_bytes / 16, needed_bytes);
+uint32_t ExtentClass(uint64_t live_bytes, uint64_t needed_bytes) {
+  // The head extent is half empty on the average, and each other one ends before its end, by half a record.
+  const uint64_t few_records = std::min(needed_bytes * 8, std::max(live_bytes / 4, needed_bytes * 4));
+  const uint64_t wished = std::max(live_bytes / 32, few_records);
   uint32_t size_class = 0;
   while (size_class < format::kMaxQueueClass && RunBytes(size_class + 1) <= wished) size_class++;
   while (size_class < format::kMaxQueueClass && RunBytes(size_class) < needed_bytes) size_class++;
@@ -78,16 +81,22 @@ Status LinkHead(const Context& context, uint32_t shard_index, uint64_t unit, con
 Status AppendMarkWithRoom(const Context& context, uint32_t shard_index) {
   ShardControl& shard = context.shard(shard_index);
   const uint64_t tail_sequence = shard.tail_sequence.load(kRelaxed);
-  if (tail_sequence == shard.marked_tail_sequence.load(kRelaxed)) return Code::kOk;
+  const QueuePlace promised = ReadPromise(context, shard_index);
+  const format::MarkValue value{tail_sequence, promised.tail_sequence, promised.sequence, promised.position};
   format::RecordView mark;
   mark.kind = RecordKind::kMark;
-  mark.value = {reinterpret_cast<const uint8_t*>(&tail_sequence), sizeof tail_sequence};
+  mark.value = {reinterpret_cast<const uint8_t*>(&value), sizeof value};
   alignas(8) uint8_t bytes[kMarkBytes];
   format::EncodeRecord(mark, bytes);
   Transaction transaction(context, &shard.intent, &shard, shard_index);
-  Append(context, shard_index, bytes, sizeof bytes, &transaction);
+  const uint64_t position = Append(context, shard_index, bytes, sizeof bytes, &transaction);
   transaction.Set(shard.marked_tail_sequence, tail_sequence);
+  transaction.Set(shard.marked_end, position + sizeof bytes);
   return transaction.Commit();
+}
+
+bool HasTailMoved(const ShardControl& shard) {
+  return shard.tail_sequence.load(kRelaxed) != shard.marked_tail_sequence.load(kRelaxed);
 }
 
 }  // namespace
@@ -110,8 +119,12 @@ Status PrefaultHead(const Context& context, uint32_t shard_index, uint64_t bytes
   return Code::kOk;
 }
 
-Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, Purpose purpose) {
-  ShardControl& shard = context.shard(shard_index);
+namespace {
+
+/** Whether `bytes` fit at the head. */
+Status HasRoom(const Context& context, uint32_t shard_index, uint64_t bytes, bool* room) {
+  const ShardControl& shard = context.shard(shard_index);
+  *room = false;
   const uint64_t head = shard.head.load(kRelaxed);
   const uint64_t end = shard.head_end.load(kRelaxed);
   if (head != 0) {
@@ -122,9 +135,13 @@ Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, 
         head > end || end != unit * format::kUnitBytes + RunBytes(current.size_class)) {
       return Status::Corrupt("the head of a queue is damaged", context.OffsetOf(&shard.head));
     }
-    if (end - head >= bytes) return Code::kOk;
+    *room = end - head >= bytes;
   }
-  const uint64_t needed = bytes + kMarkBytes;
+  return Code::kOk;
+}
+
+Status TakeHead(const Context& context, uint32_t shard_index, uint64_t needed, Purpose purpose) {
+  ShardControl& shard = context.shard(shard_index);
   uint64_t unit = shard.next_head_unit.load(kRelaxed);
   EntryView extent;
   if (unit != 0 && (!ReadRun(context, unit, RunKind::kQueue, &extent) || extent.shard != shard_index ||
@@ -136,11 +153,11 @@ Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, 
     unit = 0;
   }
   if (unit == 0) {
-    uint32_t size_class = ExtentClass(shard.queue_bytes.load(kRelaxed), needed);
+    uint32_t size_class = ExtentClass(shard.live_bytes.load(kRelaxed), needed);
     const RunRequest request{RunKind::kQueue, shard_index, shard.head_sequence.load(kRelaxed) + 1,
                              &shard.next_head_unit, nullptr};
     Status status = TakeRun(context, size_class, request, purpose, &unit);
-    while (status.code() == Code::kStoreFull && size_class > 0 && RunBytes(size_class - 1) >= needed) {
+    while (IsOutOfSpace(status) && size_class > 0 && RunBytes(size_class - 1) >= needed) {
       size_class--;
       status = TakeRun(context, size_class, request, purpose, &unit);
     }
@@ -154,7 +171,39 @@ Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, 
   FAULTLESS_TRY(context.storage->PopulateWrite(begin, stretch));
   FAULTLESS_TRY(LinkHead(context, shard_index, unit, extent));
   context.hints[shard_index].populated_until.store(begin + stretch, kRelaxed);
-  return AppendMarkWithRoom(context, shard_index);
+  return HasTailMoved(context.shard(shard_index)) ? AppendMarkWithRoom(context, shard_index) : Status();
+}
+
+}  // namespace
+
+Status EraseUnfinished(const Context& context, uint32_t shard_index) {
+  bool room;
+  // A damaged head is for whoever appends to tell.
+  if (!HasRoom(context, shard_index, sizeof(format::Word), &room).ok() || !room) return Code::kOk;
+  const uint64_t head = context.shard(shard_index).head.load(kRelaxed);
+  if (!context.Contains(head, sizeof(format::Word))) return Code::kOk;
+  FAULTLESS_TRY(context.storage->PopulateRead(head, sizeof(format::Word)));
+  // Where nothing is, a page need not become one that has to be written; a hole not one that takes space.
+  if (context.WordAt(head).load(kRelaxed) != 0) {
+    FAULTLESS_TRY(context.storage->PopulateWrite(head, sizeof(format::Word)));
+    context.WordAt(head).store(0, std::memory_order_release);
+  }
+  if (context.storage->IsSubstituted(head, sizeof(format::Word))) {
+    return Status::Io("the end of a queue could not be written", head);
+  }
+  return Code::kOk;
+}
+
+Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, Purpose purpose) {
+  bool room;
+  FAULTLESS_TRY(HasRoom(context, shard_index, bytes, &room));
+  return room ? Status() : TakeHead(context, shard_index, bytes + kMarkBytes, purpose);
+}
+
+Status BeginExtent(const Context& context, uint32_t shard_index, Purpose purpose) {
+  bool room;
+  FAULTLESS_TRY(HasRoom(context, shard_index, 0, &room));
+  return TakeHead(context, shard_index, kMarkBytes, purpose);
 }
 
 uint64_t Append(const Context& context, uint32_t shard_index, uint8_t* record, uint64_t bytes,
@@ -168,10 +217,19 @@ uint64_t Append(const Context& context, uint32_t shard_index, uint8_t* record, u
   return position;
 }
 
-Status AppendMark(const Context& context, uint32_t shard_index, Purpose purpose) {
+Status AppendMark(const Context& context, uint32_t shard_index) {
   const ShardControl& shard = context.shard(shard_index);
   if (shard.head.load(kRelaxed) == 0) return Code::kOk;
-  FAULTLESS_TRY(EnsureRoom(context, shard_index, kMarkBytes, purpose));
+  // Without the new tail in a mark nothing that waits for the flush may go. A mark for what was promised alone is worth
+  // having, and nothing must fail for it, or be used up.
+  const bool needed = HasTailMoved(shard);
+  if (!needed && shard.head.load(kRelaxed) == shard.marked_end.load(kRelaxed)) return Code::kOk;
+  const Status room = EnsureRoom(context, shard_index, kMarkBytes, needed ? Purpose::kFlush : Purpose::kUser);
+  const bool refused =
+      room.code() == Code::kStoreFull || room.code() == Code::kNoSpace || room.code() == Code::kWouldBlock;
+  if (!needed && refused) return Code::kOk;
+  FAULTLESS_TRY(room);
+  if (shard.head.load(kRelaxed) == shard.marked_end.load(kRelaxed)) return Code::kOk;  // a fresh extent has got one
   return AppendMarkWithRoom(context, shard_index);
 }
 
@@ -188,6 +246,18 @@ Status ReadRecordAt(const Context& context, uint64_t position, format::RecordVie
     return Status::Corrupt("a record contradicts itself", position);
   }
   *bytes = length;
+  return Code::kOk;
+}
+
+Status ReadSealedRecord(const Context& context, uint64_t position, uint64_t limit, uint64_t incarnation,
+                        format::RecordView* record, uint64_t* bytes) {
+  FAULTLESS_TRY(ReadRecordAt(context, position, record, bytes));
+  if (limit - position < *bytes) return Status::Corrupt("a record crosses the end of its extent", position);
+  const std::span<const uint8_t> raw{RecordScratch(Scratch::kRead, *bytes), *bytes};
+  if (!format::VerifyChecksum(raw)) return Status::Corrupt("a record's checksum does not match", position);
+  if (!format::VerifySeal(raw, position, incarnation, context.superblock.hash_seed)) {
+    return Status::Corrupt("a record's seal does not match", position);
+  }
   return Code::kOk;
 }
 

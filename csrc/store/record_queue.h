@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "format/record.h"
+#include "os/os.h"
 #include "store/allocator.h"
 #include "store/transaction.h"
 
@@ -21,10 +22,21 @@ uint8_t* RecordScratch(Scratch which, uint64_t size);
 Status PrefaultHead(const Context& context, uint32_t shard_index, uint64_t bytes);
 
 /**
+ * Under the shard's lock, which its last holder died with and whose intent has been replayed: a record that it wrote
+ * behind the end of the queue and never made part of it is none any more, for a recovery either, once a flush covers
+ * this. One word of one page. May wait. kIo, kNoSpace: nothing has changed.
+ */
+Status EraseUnfinished(const Context& context, uint32_t shard_index);
+
+/**
  * Makes sure that `bytes` fit at the head, taking a new extent where they do not. kStoreFull, kNoSpace, kWouldBlock,
  * kIo: the queue is as it was.
  */
 Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, Purpose purpose);
+
+/** Lets the head go on in a fresh extent, so that cleaning can get to all that is in the present one. Codes as above.
+ */
+Status BeginExtent(const Context& context, uint32_t shard_index, Purpose purpose);
 
 /**
  * Puts an encoded record (sealed here) at the head, which has room, and lets `transaction` move the head past it.
@@ -33,11 +45,18 @@ Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, 
 uint64_t Append(const Context& context, uint32_t shard_index, uint8_t* record, uint64_t bytes,
                 Transaction* transaction);
 
-/** Appends a mark where the tail has moved since the last one. */
-Status AppendMark(const Context& context, uint32_t shard_index, Purpose purpose);
+/** For a flush: appends a mark where anything has been appended, or the tail has moved, since the last one. */
+Status AppendMark(const Context& context, uint32_t shard_index);
 
 /** Copies the record at `position` into this thread's read scratch and decodes it: kCorrupt where it cannot be one. */
 Status ReadRecordAt(const Context& context, uint64_t position, format::RecordView* record, uint64_t* bytes);
+
+/**
+ * The same for a record that is to end at `limit` at most and be whole: kCorrupt also where its checksum does not
+ * match, or its seal with that incarnation of its extent.
+ */
+Status ReadSealedRecord(const Context& context, uint64_t position, uint64_t limit, uint64_t incarnation,
+                        format::RecordView* record, uint64_t* bytes);
 
 /** What the holder of the lock needs to know of a record that it replaces or drops. */
 struct RecordFacts {

@@ -2,10 +2,17 @@
 
 #include <algorithm>
 
+#include "store/clock.h"
 #include "store/reader.h"
+#include "store/record_queue.h"
+#include "store/scan_batch.h"
 
 namespace faultless::store {
 namespace {
+
+bool HasPrefix(Bytes key, Bytes prefix) {
+  return key.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), key.begin());
+}
 
 /** Keeps the entries of one tag until the read has been validated. */
 class Collector final : public TagSink {
@@ -17,7 +24,7 @@ class Collector final : public TagSink {
     entries_.clear();
   }
   void Entry(const format::RecordView& record, std::span<const uint8_t> run_bytes) override {
-    if (record.key.size() < prefix_.size() || !std::equal(prefix_.begin(), prefix_.end(), record.key.begin())) return;
+    if (!HasPrefix(record.key, prefix_)) return;
     if (Has(record.key)) return;  // of two entries for one key the first one counts, as for get
     entries_.push_back({record.key.size(), want_values_ ? run_bytes.size() + record.value.size() : 0});
     bytes_.insert(bytes_.end(), record.key.begin(), record.key.end());
@@ -58,7 +65,18 @@ class Collector final : public TagSink {
   std::vector<Sizes> entries_;
 };
 
-constexpr uint64_t kSegmentsPerStep = 64;  // of a store in which nothing matches: then the caller gets a turn
+/** Entries looked at in one step, of a store in which nothing matches: then the caller gets a turn. */
+constexpr uint64_t kEntriesPerStep = 65'536;
+/** What taking a segment's entries counts for. */
+constexpr uint64_t kSegmentCost = 64;
+/** How far ahead records are fetched into the processor's cache. */
+constexpr size_t kFetchAhead = 6;
+constexpr uint64_t kFetchBytes = 192;
+
+void Fetch(const Context& context, uint64_t position) {
+  if (!context.Contains(position, kFetchBytes)) return;
+  for (uint64_t at = 0; at < kFetchBytes; at += 64) __builtin_prefetch(context.base + position + at);
+}
 
 }  // namespace
 
@@ -66,35 +84,44 @@ Status ScanStep(const Context& context, ScanCursor* cursor, Bytes prefix, bool w
                 ScanSink* sink) {
   Collector collector(prefix, want_values);
   uint64_t delivered = 0;
-  uint64_t segments = 0;
+  uint64_t looked_at = 0;
   bool more = true;
-  while (more && delivered < max_bytes && !cursor->done) {
-    if (cursor->pending.empty()) {
+  // A slot may have come round to the same version where the epoch has moved on.
+  bool versions_count = context.header().epoch.load(std::memory_order_acquire) == cursor->epoch;
+  while (more && delivered < max_bytes && looked_at < kEntriesPerStep) {
+    if (cursor->next_pending == cursor->pending.size()) {
       if (cursor->shard >= context.shards()) {
+        cursor->pending = std::vector<ScanEntry>();
+        cursor->next_pending = 0;
         cursor->done = true;
         break;
       }
-      if (segments++ == kSegmentsPerStep) break;
-      uint64_t next_prefix;
-      const Status status =
-          SnapshotSegment(context, cursor->shard, cursor->next_prefix, &cursor->pending, &next_prefix);
+      const Status status = TakeBatch(context, cursor);
       // What has been delivered counts; the next step meets the failure again.
       if (!status.ok()) return delivered > 0 ? Code::kOk : status;
-      std::sort(cursor->pending.begin(), cursor->pending.end());
-      cursor->pending.erase(std::unique(cursor->pending.begin(), cursor->pending.end()), cursor->pending.end());
-      cursor->next_prefix = next_prefix;
-      if (next_prefix >> format::kDirectoryBits != 0) {
-        cursor->next_prefix = 0;
-        cursor->pending_shard = cursor->shard++;
-      } else {
-        cursor->pending_shard = cursor->shard;
-      }
+      versions_count = true;
+      looked_at += cursor->batch_segments * kSegmentCost;
       continue;
     }
-    const uint64_t tag48 = cursor->pending.back();
-    const Status status = ReadTag(context, cursor->pending_shard, tag48, want_values, &collector);
+    if (cursor->next_pending >= cursor->advise_at) AdviseBatch(context, cursor);
+    if (cursor->next_pending + kFetchAhead < cursor->pending.size()) {
+      Fetch(context, cursor->pending[cursor->next_pending + kFetchAhead].position());
+    }
+    const ScanEntry& entry = cursor->pending[cursor->next_pending];
+    looked_at++;
+    format::RecordView record;
+    if (versions_count && ReadUnmoved(context, cursor->pending_shard, entry, &record) &&
+        (record.runs.empty() || !want_values)) {
+      cursor->next_pending++;
+      if (IsExpired(context, record) || !HasPrefix(record.key, prefix)) continue;
+      const Bytes value = want_values ? record.value : Bytes();
+      delivered += record.key.size() + value.size();
+      more = sink->Entry(record.key, value);
+      continue;
+    }
+    const Status status = ReadTag(context, cursor->pending_shard, entry.tag48(), want_values, &collector);
     if (!status.ok()) return delivered > 0 ? Code::kOk : status;
-    cursor->pending.pop_back();
+    cursor->next_pending++;
     delivered += collector.Deliver(sink, &more);
   }
   return Code::kOk;

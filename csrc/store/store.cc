@@ -1,16 +1,22 @@
 #include "store/store.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "format/superblock.h"
 #include "os/os.h"
+#include "store/backup.h"
 #include "store/cleaner.h"
+#include "store/clock.h"
+#include "store/compaction.h"
 #include "store/engine.h"
 #include "store/flush.h"
 #include "store/open_engines.h"
+#include "store/prepare.h"
 #include "store/reader.h"
 #include "store/scan.h"
 #include "store/verify.h"
+#include "store/warm.h"
 #include "store/writer.h"
 
 namespace faultless::store {
@@ -24,6 +30,22 @@ Store::~Store() {
 Status Store::Open(const OpenOptions& options, std::shared_ptr<Store>* store) {
   std::shared_ptr<Engine> engine;
   FAULTLESS_TRY(AcquireEngine(options, &engine));
+  store->reset(new Store(std::move(engine)));
+  return Code::kOk;
+}
+
+Status Store::OpenOn(std::unique_ptr<Storage> storage, const FileIdentity& identity, const OpenOptions& options,
+                     std::shared_ptr<Store>* store) {
+  format::Superblock blocks[2];
+  uint64_t bytes;
+  FAULTLESS_TRY(storage->FileBytes(&bytes));
+  if (bytes < sizeof blocks) return {Code::kFormat, "too short for a faultless store"};
+  std::memcpy(blocks, storage->base(), sizeof blocks);
+  format::Superblock block;
+  FAULTLESS_TRY(format::ChooseSuperblock(blocks[0], blocks[1], &block));
+  if (block.max_bytes > storage->max_bytes()) return {Code::kOutOfRange, "the storage has too few addresses"};
+  std::unique_ptr<Engine> engine;
+  FAULTLESS_TRY(Engine::OpenOn(std::move(storage), identity, block, options, &engine));
   store->reset(new Store(std::move(engine)));
   return Code::kOk;
 }
@@ -42,15 +64,27 @@ Status Store::Destroy(const std::string& path) {
 
 Status Store::Close() { return ReleaseEngine(&engine_); }
 
-Status Store::Get(Bytes key, ValueSink* sink, ReadMode mode) { return ReadKey(engine_->context(), key, sink, mode); }
+Status Store::Get(Bytes key, ValueSink* sink, ReadMode mode, Freshness* freshness) {
+  return Get(key, HashOf(engine_->context(), key), sink, mode, freshness);
+}
 
-Status Store::Has(Bytes key, ReadMode mode) { return ReadKey(engine_->context(), key, nullptr, mode); }
+Status Store::Has(Bytes key, ReadMode mode) { return Has(key, HashOf(engine_->context(), key), mode); }
+
+Status Store::Get(Bytes key, uint64_t hash, ValueSink* sink, ReadMode mode, Freshness* freshness) {
+  return ReadKey(engine_->context(), key, hash, sink, mode, freshness);
+}
+
+Status Store::Has(Bytes key, uint64_t hash, ReadMode mode) {
+  return ReadKey(engine_->context(), key, hash, nullptr, mode, nullptr);
+}
 
 Status Store::GetMany(std::span<const Bytes> keys, std::span<ValueSink* const> sinks, std::span<Code> results) {
   return ReadKeys(engine_->context(), keys, sinks, results);
 }
 
-void Store::Advise(Bytes key) { AdviseKey(engine_->context(), key); }
+void Store::Prepare(std::span<const Bytes> keys, std::span<uint64_t> hashes, bool advise) {
+  PrepareKeys(engine_->context(), keys, hashes, advise);
+}
 
 Status Store::Set(Bytes key, Bytes value, const WriteOptions& options) {
   const Status status = SetRecord(engine_->context(), key, value, options);
@@ -59,6 +93,31 @@ Status Store::Set(Bytes key, Bytes value, const WriteOptions& options) {
 }
 
 Status Store::Delete(Bytes key, bool* existed) { return DeleteRecord(engine_->context(), key, existed); }
+
+Status Store::CompareAndSet(Bytes key, const Bytes* expected, const Bytes* value, const WriteOptions& options,
+                            bool* done) {
+  ExpectRule rule(expected);
+  bool existed = false;
+  const Status status = value == nullptr ? DeleteRecord(engine_->context(), key, &existed, &rule)
+                                         : SetRecord(engine_->context(), key, *value, options, &rule);
+  engine_->ExtendPin();
+  *done = status.ok();
+  return status.code() == Code::kAbsent ? Status() : status;
+}
+
+Status Store::Increment(Bytes key, double by, const WriteOptions& options, double* result) {
+  IncrementRule rule(by);
+  const Status status = SetRecord(engine_->context(), key, rule.value(), options, &rule);
+  engine_->ExtendPin();
+  *result = rule.result();
+  return status;
+}
+
+Status Store::Touch(Bytes key, const WriteOptions& options, bool* existed) {
+  const Status status = TouchRecord(engine_->context(), key, options, existed);
+  engine_->ExtendPin();
+  return status;
+}
 
 Status Store::Clear(uint32_t* next_shard) {
   for (; *next_shard < engine_->context().shards(); ++*next_shard) {
@@ -84,12 +143,38 @@ Status Store::Residency(double* share) {
 
 std::shared_ptr<Verification> Store::Verify() { return std::make_shared<Verification>(engine_->context()); }
 
+std::shared_ptr<Warming> Store::Warm(std::vector<uint8_t> packed_keys) {
+  return std::make_shared<Warming>(engine_->context(), std::move(packed_keys));
+}
+
+std::shared_ptr<Compaction> Store::Compact() { return std::make_shared<Compaction>(engine_->context()); }
+
+std::shared_ptr<Backup> Store::BackupTo(const std::string& path) {
+  return std::make_shared<Backup>(engine_->context(), path);
+}
+
 uint64_t Store::Size() const {
   const Context& context = engine_->context();
   uint64_t keys = 0;
   for (uint32_t i = 0; i < context.shards(); i++) keys += context.shard(i).keys.load(std::memory_order_relaxed);
   return keys;
 }
+
+uint64_t Store::NowMs() const { return store::NowMs(engine_->context()); }
+
+uint64_t Store::ExpiryAfter(uint64_t ttl_ms) {
+  if (ttl_ms == 0) return 0;
+  FollowWallClock();
+  return std::min(NowMs() + std::min(ttl_ms, kLatestExpiryMs), kLatestExpiryMs);
+}
+
+double Store::MsLeft(uint64_t expires_at_ms) const {
+  if (expires_at_ms == 0) return 0;
+  const uint64_t now_ms = NowMs();
+  return expires_at_ms > now_ms ? static_cast<double>(expires_at_ms - now_ms) : 1;  // it was alive when it was read
+}
+
+void Store::FollowWallClock() { store::FollowWallClock(engine_->context()); }
 
 Stats Store::GetStats() const {
   const Context& context = engine_->context();
@@ -123,6 +208,15 @@ Stats Store::GetStats() const {
                                  : "the control region could not be locked into memory (RLIMIT_MEMLOCK)";
   }
   return stats;
+}
+
+VersionTable Store::Versions() const {
+  const Context& context = engine_->context();
+  if (!context.control_locked) return {};
+  const uint64_t begin = format::kControlOffset;
+  return {context.base + begin, format::ControlEnd(context.shards()) - begin,
+          offsetof(format::ControlHeader, epoch) / sizeof(uint32_t),
+          (format::VersionsOffset(context.shards()) - begin) / sizeof(uint32_t), engine_};
 }
 
 bool Store::read_only() const { return engine_->context().read_only; }

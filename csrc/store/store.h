@@ -45,7 +45,9 @@ struct OpenOptions {
   bool exclusive = false;
   uint32_t permissions = 0600;
   bool pin = false;           // lock everything into memory: kMemlock where the system refuses
+  bool salvage = false;       // with read_only: trust nothing but superblock, tables and records
   bool allow_remote = false;  // otherwise a network filesystem is kUnsupported
+  bool fresh_copy = false;    // of a store's queues, by a backup: what flushes of the store promised says nothing of it
   KeptOptions kept;
   std::function<void(uint64_t done, uint64_t total)> on_progress;  // of a recovery; called on the opening thread
 };
@@ -60,13 +62,43 @@ class ValueSink {
 };
 
 enum class ReadMode : uint8_t {
-  kMayFault,      // may wait for the device, and for a lock as said above
-  kResidentOnly,  // never waits: kCold unless every byte needed is proven to be in memory and nothing is in the way
+  kMayFault,        // may wait for the device, and for a lock as said above
+  kLikelyResident,  // as kResidentOnly, but what was in memory a moment ago may have to be waited for
+  kResidentOnly,    // never waits: kCold unless every byte needed is proven to be in memory and nothing is in the way
+};
+
+/**
+ * Until when a copy of what was read is the newest: as long as the version slot holds `version` and the epoch has not
+ * moved (VersionTable), and the store's clock has not come to `expires_at_ms`.
+ */
+struct Freshness {
+  static constexpr uint32_t kUnknown = 1;  // odd: no slot ever keeps that
+  uint32_t slot = 0;
+  uint32_t version = kUnknown;
+  uint32_t tag = 0;            // of the key's hash: 32 bits
+  uint64_t expires_at_ms = 0;  // 0: never
+};
+
+/**
+ * The control region, for who keeps copies: 32-bit words, changed by other processes at any time, to be read atomically
+ * and never to be written. It is locked into memory; a page of it that could not be had reads as ones.
+ */
+struct VersionTable {
+  const std::byte* base = nullptr;  // nullptr: not locked, so that it must not be read where nobody may wait
+  size_t size_bytes = 0;
+  size_t epoch_word = 0;              // index of the low word of the epoch
+  size_t first_slot_word = 0;         // of slot 0
+  std::shared_ptr<const void> owner;  // the mapping stays as long as this does. Letting go of the last one may wait
 };
 
 struct WriteOptions {
-  uint64_t expires_at_ms = 0;  // wall clock; 0: never
+  uint64_t expires_at_ms = 0;  // by the store's clock (Store::ExpiryAfter); 0: never
+  bool keep_expiry = false;    // where the key is there, its own counts instead
 };
+
+/** What Increment takes for a number: this byte, then a float64, little-endian. (The encoding 'auto' of ts/codec.) */
+constexpr uint8_t kNumberMark = 4;
+constexpr size_t kNumberBytes = 1 + sizeof(double);
 
 struct Stats {
   uint64_t keys, live_bytes, garbage_bytes, file_bytes, free_bytes, max_bytes;
@@ -77,13 +109,28 @@ struct Stats {
   const char* fast_path_reason;  // why not; nullptr where they can
 };
 
-/** Where an iteration stands. Plain data, 64 bytes at most beyond the pending entries; a fresh one starts at the
- * beginning. */
+/** An index entry that an iteration is still to read; a hint (scan_batch.h). */
+struct ScanEntry {
+  uint64_t place = 0;  // as in the index: 16 bits of the hash, and where the record lies
+  uint32_t tag = 0;    // 32 bits of the hash
+  uint32_t version = 0;
+
+  uint64_t tag48() const { return uint64_t{tag} << 16 | place >> 48; }
+  uint64_t position() const { return (place & 0xFFFF'FFFF'FFFF) << 3; }
+};
+
+/** Where an iteration stands. Plain data, 72 bytes and the pending entries: 4 MiB at most, as much again while they are
+ * sorted. A fresh one starts at the beginning. */
 struct ScanCursor {
   uint32_t shard = 0;
-  uint64_t next_prefix = 0;  // of the hash bits that choose a segment; the end of the shard: 1 << kDirectoryBits
   uint32_t pending_shard = 0;
-  std::vector<uint64_t> pending;  // hash tags of the current segment that are still to be delivered
+  uint64_t next_prefix = 0;  // of the hash bits that choose a segment; the end of the shard: 1 << kDirectoryBits
+  std::vector<ScanEntry> pending;
+  size_t next_pending = 0;      // the first that has not been delivered
+  size_t advised = 0;           // the first that the kernel has not been told of
+  size_t advise_at = 0;         // once this one is delivered, the kernel is told of more
+  uint64_t epoch = 0;           // when the versions of the pending entries were taken
+  uint32_t batch_segments = 1;  // that went into the pending entries: few at first, for who wants little
   bool done = false;
 };
 
@@ -105,13 +152,25 @@ struct VerifyReport {
   std::vector<Damage> damaged;  // by offset; at most 10,000
 };
 
+class Compaction;
 class Engine;
+class Storage;
 class Verification;
+class Warming;
+class Backup;
+struct FileIdentity;
 
 class Store {
  public:
   /** May wait. Opens or creates; recovers where it must. Codes: all of OpenFlags in the public contract. */
   static Status Open(const OpenOptions& options, std::shared_ptr<Store>* store);
+  /**
+   * May wait. The same on a storage of the caller's (storage.h) that holds a store, in the place of a mapped file: so a
+   * test puts a simulated disk under everything. Nobody else shares it; it is destroyed with the store, by ~Store on
+   * the calling thread. options.path, .create and .exclusive mean nothing here.
+   */
+  static Status OpenOn(std::unique_ptr<Storage> storage, const FileIdentity& identity, const OpenOptions& options,
+                       std::shared_ptr<Store>* store);
   /** May wait. Unlinks the file of a store; whoever has it open goes on with it. kNotFound, kFormat (not ours:
    * untouched). */
   static Status Destroy(const std::string& path);
@@ -125,18 +184,34 @@ class Store {
   Status Close();
 
   // ── reads. kOk, kAbsent, kCold, kWouldBlock, kIo, kCorrupt, kKeyEmpty, kKeyTooLong.
-  Status Get(Bytes key, ValueSink* sink, ReadMode mode);
+  /** `freshness` (may be nullptr) is filled in for kOk and kAbsent. */
+  Status Get(Bytes key, ValueSink* sink, ReadMode mode, Freshness* freshness = nullptr);
   Status Has(Bytes key, ReadMode mode);
+  /** The same for who knows the key's hash. */
+  Status Get(Bytes key, uint64_t hash, ValueSink* sink, ReadMode mode, Freshness* freshness);
+  Status Has(Bytes key, uint64_t hash, ReadMode mode);
   /** May wait. One consistent view of all keys: no write lands between two of them. results[i] is kOk or kAbsent. */
   Status GetMany(std::span<const Bytes> keys, std::span<ValueSink* const> sinks, std::span<Code> results);
-  /** Tells the kernel which pages the key needs, as far as can be told without waiting. Call for all keys of a batch,
-   * then read. */
-  void Advise(Bytes key);
+  /**
+   * What reading these keys needs is asked for before it is needed: of the processor where it is in memory, with
+   * `advise` of the kernel where it is not, all at once. Then read, 32 keys at a time. hashes[i] is that of keys[i].
+   */
+  void Prepare(std::span<const Bytes> keys, std::span<uint64_t> hashes, bool advise);
 
   // ── writes. May wait. kOk, kWouldBlock, kReadOnly, kStoreFull, kNoSpace, kValueTooLarge, kKeyEmpty, kKeyTooLong,
   // kIo, kCorrupt.
   Status Set(Bytes key, Bytes value, const WriteOptions& options);
   Status Delete(Bytes key, bool* existed);
+  /**
+   * Sets `value` (nullptr: deletes) only where the key holds `expected`, byte for byte (nullptr: is absent); false in
+   * *done where it does not: nothing has changed.
+   */
+  Status CompareAndSet(Bytes key, const Bytes* expected, const Bytes* value, const WriteOptions& options, bool* done);
+  /** Adds to the number that the key holds, 0 where it is absent. kNotANumber; kOutOfRange where the result would be
+   * beyond ±2^53. Then nothing has changed. */
+  Status Increment(Bytes key, double by, const WriteOptions& options, double* result);
+  /** The value stays and gets another expiry. */
+  Status Touch(Bytes key, const WriteOptions& options, bool* existed);
   /** Drops every key that is there when it begins, shard by shard. After kWouldBlock call again with the same
    * *next_shard (begin with 0). */
   Status Clear(uint32_t* next_shard);
@@ -157,9 +232,29 @@ class Store {
   /** Begins to look for damage: call its Step (store/verify.h) until it is done. The store outlives it. */
   std::shared_ptr<Verification> Verify();
 
+  /** Begins to give back all that no live record needs: call its Step (store/compaction.h) until it is done. The store
+   * outlives it. */
+  std::shared_ptr<Compaction> Compact();
+
+  /** Begins to bring keys into memory: call its Step (store/warm.h) until it is done. The store outlives it. */
+  std::shared_ptr<Warming> Warm(std::vector<uint8_t> packed_keys);
+
+  /** Begins to copy the store to a new file: likewise (store/backup.h). */
+  std::shared_ptr<Backup> BackupTo(const std::string& path);
+
   /** Never wait: answered from the control region, which is locked into memory. */
   Stats GetStats() const;
-  uint64_t Size() const;  // live keys
+  uint64_t Size() const;  // live keys, expired ones that were not swept yet included
+  /** The store's clock, milliseconds since 1970: the same for all processes, and it never goes back. */
+  uint64_t NowMs() const;
+  /** When what is written now with so many milliseconds to live expires; moves the clock on where the wall clock is
+   * ahead. 0 (never) for 0. */
+  uint64_t ExpiryAfter(uint64_t ttl_ms);
+  /** Milliseconds that are left to something alive that expires then, 1 at least; 0 for 0 (never). */
+  double MsLeft(uint64_t expires_at_ms) const;
+  /** Moves the clock on where the wall clock is ahead of it: for who works on the store, now and then. */
+  void FollowWallClock();
+  VersionTable Versions() const;
   bool read_only() const;
   std::string codec() const;
 

@@ -47,6 +47,23 @@ class Transaction {
 };
 
 /**
+ * Changes words at once, for a recovery: nobody else can see them, and where it does not come to its end the next one
+ * builds all of it anew.
+ */
+class DirectChange {
+ public:
+  explicit DirectChange(const Context& context) : context_(context) {}
+  uint64_t Get(const format::Word& word) const { return word.load(std::memory_order_relaxed); }
+  void Set(const format::Word& word, uint64_t value) {
+    context_.WordAt(context_.OffsetOf(&word)).store(value, std::memory_order_release);
+  }
+  void Add(const format::Word& word, int64_t delta) { Set(word, Get(word) + static_cast<uint64_t>(delta)); }
+
+ private:
+  const Context& context_;
+};
+
+/**
  * A decided change that its writer did not live to apply, for readers that may not write: they see the words as the
  * change leaves them. Source: the idea of reading through a log, as SQLite's readers do with its WAL.
  */

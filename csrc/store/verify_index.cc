@@ -1,4 +1,5 @@
 // The index half of a shard's verification: directory, segments, free pieces, counters.
+#include <bit>
 #include <cstring>
 
 #include "base/hash.h"
@@ -23,7 +24,8 @@ using format::RunKind;
 constexpr int kSegmentAttempts = 16;
 constexpr int kUnusableWords = 1000;  // of a directory: then all of it is none
 constexpr uint64_t kLockedCountNs = 1'000'000;
-constexpr uint64_t kPiecesPerLook = 4096;
+constexpr uint64_t kUnitsPerLook = 4096;
+constexpr uint64_t kHalfWord = 0xFFFF'FFFF;
 constexpr uint64_t kExtentsPerLook = 16'384;
 
 /** A segment as copied at one moment. */
@@ -140,16 +142,20 @@ Status ShardVerification::CheckSegment() {
   }
   const uint64_t found_before = findings_->count();
   const auto met = met_.find(copy.segment);
+  // Where a merge has made the segment wider than what is left of it, the entries before the prefix have been counted.
+  const uint64_t begin = prefix_ >> (kDirectoryBits - copy.local_depth) << (kDirectoryBits - copy.local_depth);
   uint64_t entries = 0;
   for (uint32_t line = 0; line < kLinesPerSegment; line++) {
     for (uint32_t i = 0; i < kEntriesPerLine; i++) {
       const Entry entry{copy.segment + line * sizeof(format::IndexLine), i, copy.TagAt(line, i), copy.PlaceAt(line, i)};
       if (entry.place == 0) continue;
+      const uint64_t bits = format::DirectoryBitsOf(entry.tag);
+      if (bits >= begin && bits < prefix_) continue;
       entries++;
       if (met != met_.end() && met->second.test(line * kEntriesPerLine + i)) continue;
       bool moved = false;
       FAULTLESS_TRY(ExamineEntry(entry, copy.segment, &moved));
-      if (moved && ++repeated_ < kSegmentAttempts) return Code::kOk;  // a split: the same prefix again
+      if (moved && ++repeated_ < kSegmentAttempts) return Code::kOk;  // a split or merge: the same prefix again
     }
   }
   const uint32_t wrong = WrongOverflow(copy);
@@ -244,23 +250,69 @@ Status ShardVerification::ExamineEntry(const Entry& entry, uint64_t segment, boo
 
 Status ShardVerification::CheckFreePieces() {
   uint64_t bad = 0;
+  const char* reason = nullptr;
   const Status status = AtOneMoment(context_, shard_index_, [&](const Memory& memory) -> Status {
     bad = 0;
-    const bool quiet = shard_.commits.load(std::memory_order_acquire) == commits_before_;
-    uint64_t link = context_.OffsetOf(&shard_.free_pieces);
-    uint64_t piece = memory.Load(link);
-    for (uint64_t i = 0; piece != 0 && i < kPiecesPerLook; i++) {
-      if (!IsPieceOf(context_, shard_index_, piece) || (quiet && segments_.contains(piece))) {
-        bad = PlaceOfBadLink(context_, link, UnitOf(piece));
-        return Code::kOk;
+    const auto load = [&](const format::Word& word) { return memory.Load(context_.OffsetOf(&word)); };
+    const auto damaged = [&](uint64_t place, const char* why) {
+      bad = place;
+      reason = why;
+      return Status();
+    };
+    // What the pieces are used for is known where nothing moved, and all of the index was sound.
+    const bool quiet = shard_.commits.load(std::memory_order_acquire) == commits_before_ && !incomplete_ &&
+                       findings_->count() == found_before_;
+    const uint64_t directory = load(shard_.directory);
+    const bool small = directory != 0 && (directory & 0xFF) <= format::kPieceDirectoryDepth;
+    std::unordered_set<uint64_t> used(segments_);
+    if (small) used.insert((directory >> 8) * kPieceBytes);
+    for (const format::Word& spare : shard_.spare_pieces) {
+      if (load(spare) != 0) used.insert(load(spare));
+    }
+    uint64_t units = 0;
+    uint64_t free_pieces = 0;
+    for (uint32_t i = 0; i < format::kPiecesPerUnit; i++) {
+      uint64_t previous = 0;
+      uint64_t link = context_.OffsetOf(&shard_.free_units[i]);
+      for (uint64_t unit = memory.Load(link); unit != 0; unit = memory.Load(link) & kHalfWord) {
+        if (units++ == kUnitsPerLook) return Code::kOk;
+        if (!IsPieceOf(context_, shard_index_, unit * format::kUnitBytes)) {
+          return damaged(PlaceOfBadLink(context_, link, unit), "a list of free index pieces leads to none");
+        }
+        const format::TableEntry& entry = context_.entry(unit);
+        const uint64_t free = load(entry.free_pieces());
+        if (free > format::kAllPieces || static_cast<uint32_t>(std::popcount(free)) != i + 1) {
+          // A list leads to a unit that says otherwise: which of them is wrong, its back link tells.
+          const bool belongs = load(entry.free_links) >> 32 == previous;
+          return damaged(belongs ? context_.OffsetOf(&entry.free_pieces()) : link, "free index pieces are damaged");
+        }
+        if (load(entry.free_links) >> 32 != previous) {
+          return damaged(context_.OffsetOf(&entry.free_links), "two links of free index pieces differ");
+        }
+        for (uint32_t piece = 0; piece < format::kPiecesPerUnit; piece++) {
+          const uint64_t position = unit * format::kUnitBytes + piece * kPieceBytes;
+          if ((free >> piece & 1) != 0 && quiet && used.contains(position)) {
+            return damaged(context_.OffsetOf(&entry.free_pieces()), "a free index piece is in use");
+          }
+        }
+        free_pieces += i + 1;
+        previous = unit;
+        link = context_.OffsetOf(&entry.free_links);
       }
-      link = piece;
-      piece = memory.Load(link);
+    }
+    if (!quiet) return Code::kOk;
+    units = 0;
+    for (uint64_t unit = load(shard_.index_units); unit != 0; unit = load(context_.entry(unit).next)) {
+      if (!IsPieceOf(context_, shard_index_, unit * format::kUnitBytes)) return Code::kOk;  // found with the tables
+      if (units++ == kUnitsPerLook) return Code::kOk;
+    }
+    if (units * format::kPiecesPerUnit != used.size() + free_pieces) {
+      return damaged(context_.OffsetOf(&shard_.index_units), "a piece of the index is neither in use nor free");
     }
     return Code::kOk;
   });
   if (status.code() == Code::kWouldBlock) return status;
-  if (status.ok() && bad != 0) findings_->Damaged(bad, "a free index piece is none");
+  if (status.ok() && bad != 0) findings_->Damaged(bad, reason);
   phase_ = Phase::kEnd;
   return Code::kOk;
 }

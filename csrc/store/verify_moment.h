@@ -44,10 +44,8 @@ class Findings {
 
   uint64_t records = 0;
   uint64_t bytes = 0;
-  /** Shards of which not every record was seen, so that what no record refers to is not known. */
+  /** Shards of which not every record or chain was seen, so that what nothing refers to is not known. */
   std::vector<bool> unseen_shards = std::vector<bool>(256);
-  /** A shard's commits when its walk began: what was committed since may own runs that the walk did not see. */
-  std::vector<uint64_t> commits_before = std::vector<uint64_t>(256);
 
  private:
   static constexpr uint64_t kUnitsAtFirst = 4096;

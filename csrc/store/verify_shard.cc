@@ -1,8 +1,11 @@
 #include "store/verify_shard.h"
 
+#include <optional>
+
 #include "base/checksum.h"
 #include "base/hash.h"
 #include "os/os.h"
+#include "store/clock.h"
 #include "store/index.h"
 #include "store/record_queue.h"
 #include "store/shared_bytes.h"
@@ -19,12 +22,7 @@ using format::RunKind;
 constexpr uint64_t kBytesPerStep = 256 * 1024;
 constexpr uint64_t kRecordsPerStep = 1024;
 constexpr uint64_t kValueBytesPerStep = 1024 * 1024;
-
-Status Nothing(uint64_t, uint64_t) { return Code::kOk; }
-
-bool IsExpired(const RecordView& record) {
-  return (record.flags & format::kRecordExpires) != 0 && record.expires_at_ms <= os::WallClockMs();
-}
+constexpr int kMaxExtensions = 16;
 
 }  // namespace
 
@@ -96,8 +94,12 @@ Status ShardVerification::Begin() {
   Words words;
   FAULTLESS_TRY(ReadWords(&words));
   found_before_ = findings_->count();
+  if (words.head == 0) {
+    // No walk will come to an end, so what is pending is noted here; a first record may have been written meanwhile.
+    FAULTLESS_TRY(ReferToPending());
+    FAULTLESS_TRY(ReadWords(&words));
+  }
   commits_before_ = words.commits;
-  findings_->commits_before[shard_index_] = words.commits;
   clear_before_ = {words.clear_sequence, words.clear_position};
   if (words.head == 0) {
     phase_ = Phase::kIndex;
@@ -139,8 +141,10 @@ Status ShardVerification::LeaveExtent() {
   Words words;
   FAULTLESS_TRY(ReadWords(&words));
   if (words.tail_sequence > sequence_) {
-    // Cleaning was faster. What it has moved stands further on.
-    findings_->unseen_shards[shard_index_] = true;
+    // Cleaning was faster. What it has moved stands further on, before the head of now: the end of the walk is there at
+    // least.
+    if (catching_up_ && ++extended_ <= kMaxExtensions) end_ = {words.head_sequence, words.head};
+    if (extended_ > kMaxExtensions) findings_->unseen_shards[shard_index_] = true;
     if (words.tail_sequence > end_.sequence) return EndWalk();
     return EnterExtent(words.tail_unit, words.tail_sequence, context_.OffsetOf(&shard_.tail_unit));
   }
@@ -151,21 +155,55 @@ Status ShardVerification::LeaveExtent() {
   return EnterExtent(unit, sequence_ + 1, context_.OffsetOf(&next));
 }
 
+/**
+ * A run that is older than the verification hangs on a chain now, or some record before the head of any later moment
+ * refers to it, or it is released: runs get onto a chain only when they are taken.
+ */
+Status ShardVerification::ReferToPending() {
+  std::optional<AllocatorLock> lock;
+  for (uint32_t slot = 0; slot < format::kOpenerSlots; slot++) {
+    for (const format::Word& chain : context_.pending(slot).chains) {
+      if (chain.load(std::memory_order_acquire) == 0) continue;
+      if (!context_.read_only && !lock) {
+        // Nothing is put onto a chain or taken off it meanwhile; a record may take all of it over at any time.
+        lock.emplace(context_);
+        if (lock->status().code() == Code::kWouldBlock) return lock->status();
+      }
+      bool followed = false;
+      for (int attempt = 0; !followed && attempt < (lock ? 1 : kMomentAttempts); attempt++) {
+        followed = (!lock || lock->status().ok()) && FollowPending(chain);
+      }
+      if (!followed) findings_->unseen_shards[shard_index_] = true;
+    }
+  }
+  return Code::kOk;
+}
+
+/** False where the chain has changed meanwhile, or is damaged. */
+bool ShardVerification::FollowPending(const format::Word& chain) {
+  const uint64_t changes = context_.storage->SubstituteChanges();
+  const uint64_t first = chain.load(std::memory_order_acquire);
+  uint64_t unit = first;
+  EntryView first_view;
+  EntryView view;
+  for (uint64_t i = 0; unit != 0; i++) {
+    if (i == format::kMaxRuns || !ReadRun(context_, unit, RunKind::kValue, &view)) return false;
+    if (i == 0) first_view = view;
+    findings_->Refer(unit);
+    unit = view.next;
+  }
+  // What hangs below a run stays the same as long as this use of it hangs there.
+  return context_.storage->SubstituteChanges() == changes && !context_.storage->HasSubstitutes() &&
+         (first == 0 || !context_.read_only ||
+          (chain.load(std::memory_order_acquire) == first && ReadRun(context_, first, RunKind::kValue, &view) &&
+           view.incarnation == first_view.incarnation));
+}
+
 Status ShardVerification::EndWalk() {
   if (!catching_up_ && !broken_) {
-    // Value runs that a write has taken and no record refers to yet: from here on only those of younger runs are
-    // unknown. What has been written meanwhile is walked as well, up to here.
-    for (uint32_t slot = 0; slot < format::kOpenerSlots; slot++) {
-      for (const format::Word& chain : context_.pending(slot).chains) {
-        uint64_t unit = chain.load(std::memory_order_acquire);
-        for (uint64_t i = 0; unit != 0 && i < format::kMaxRuns; i++) {
-          EntryView view;
-          if (!ReadRun(context_, unit, RunKind::kValue, &view)) break;
-          findings_->Refer(unit);
-          unit = view.next;
-        }
-      }
-    }
+    // From here on only the pending runs of later writes are unknown. What has been written meanwhile is walked as
+    // well, up to here.
+    FAULTLESS_TRY(ReferToPending());
     Words words;
     FAULTLESS_TRY(ReadWords(&words));
     catching_up_ = true;
@@ -182,20 +220,6 @@ Status ShardVerification::EndWalk() {
   return Code::kOk;
 }
 
-bool ShardVerification::ReadValid(uint64_t position, uint64_t limit, RecordView* record, uint64_t* bytes,
-                                  const char** reason) const {
-  const Status status = ReadRecordAt(context_, position, record, bytes);
-  *reason = status.message();
-  if (!status.ok()) return false;
-  *reason = "a record crosses the end of its extent";
-  if (limit - position < *bytes) return false;
-  const std::span<const uint8_t> raw{RecordScratch(Scratch::kRead, *bytes), *bytes};
-  *reason = "a record's checksum does not match";
-  if (!format::VerifyChecksum(raw)) return false;
-  *reason = "a record's seal does not match";
-  return format::VerifySeal(raw, position, incarnation_, context_.superblock.hash_seed);
-}
-
 void ShardVerification::Resynchronize(uint64_t limit) {
   last_damage_ = {sequence_, position_};
   for (position_ += 8; limit - position_ >= sizeof(format::RecordHeader); position_ += 8) {
@@ -208,8 +232,7 @@ void ShardVerification::Resynchronize(uint64_t limit) {
     if (!format::VerifySeal(raw, position_, incarnation_, context_.superblock.hash_seed)) continue;
     RecordView record;
     uint64_t bytes;
-    const char* reason;
-    if (ReadValid(position_, limit, &record, &bytes, &reason)) return;
+    if (ReadSealedRecord(context_, position_, limit, incarnation_, &record, &bytes).ok()) return;
   }
 }
 
@@ -228,21 +251,22 @@ Status ShardVerification::Walk() {
     if (position_ % kBytesPerStep == 0) static_cast<void>(context_.storage->PopulateRead(position_, stretch));
     RecordView record;
     uint64_t bytes = 0;
-    const char* reason;
     const uint64_t changes = context_.storage->SubstituteChanges();
-    const bool valid = ReadValid(position_, limit, &record, &bytes, &reason);
+    const Status valid = ReadSealedRecord(context_, position_, limit, incarnation_, &record, &bytes);
     const uint64_t length = std::max<uint64_t>(bytes, sizeof(format::RecordHeader));
     const ReadResult read = WhatWasRead(context_, changes, position_, length);
     if (read == ReadResult::kReadAgain) continue;
     if (read == ReadResult::kMissing) {
       findings_->Damaged(position_, "a record cannot be read");
+      findings_->unseen_shards[shard_index_] = true;
       position_ = std::min(limit, (position_ / os::PageSize() + 1) * os::PageSize()) - 8;
       Resynchronize(limit);
       continue;
     }
     if (!IsStillQueued()) return LeaveExtent();
-    if (!valid) {
-      findings_->Damaged(position_, reason);
+    if (!valid.ok()) {
+      findings_->Damaged(position_, valid.message());
+      findings_->unseen_shards[shard_index_] = true;
       Resynchronize(limit);
       bytes_left = 0;
       continue;
@@ -293,7 +317,7 @@ Status ShardVerification::Judge(const Order& order, std::span<const uint8_t> key
     }
     bool doubtful = false;
     IndexHit hit;
-    const Status found = Probe(memory, shard_, format::TagOf(hash), format::FingerprintOf(hash), Nothing,
+    const Status found = Probe(memory, shard_, format::TagOf(hash), format::FingerprintOf(hash), NeverStop,
                                [&](const IndexHit& entry) -> Status {
                                  RecordFacts facts;
                                  const Status matched = MatchKey(context_, entry.position, key, &facts);
@@ -310,7 +334,9 @@ Status ShardVerification::Judge(const Order& order, std::span<const uint8_t> key
     uint64_t unit;
     EntryView extent;
     if (hit.position == order.position) {
-      judgement->standing = Standing::kLive;
+      // Behind the tail the place may be another extent's by now, with a younger record of the same key.
+      const bool behind = order.sequence < memory.Load(context_.OffsetOf(&shard_.tail_sequence));
+      judgement->standing = behind ? Standing::kSuperseded : Standing::kLive;
     } else if (ExtentOf(context_, hit.position, &unit, &extent) && extent.shard == shard_index_) {
       const bool older = Order{extent.sequence, hit.position} < order;
       judgement->standing = older ? Standing::kBehindOlder : Standing::kSuperseded;
@@ -342,6 +368,7 @@ Status ShardVerification::VisitSet(const Order& order, const RecordView& record,
       if (record.runs.empty()) break;
       value_ = Value{};
       value_.position = order.position;
+      value_.sequence = order.sequence;
       value_.checksum = record.large.value_checksum;
       value_.runs.assign(record.runs.begin(), record.runs.end());
       value_.key.assign(record.key.begin(), record.key.end());
@@ -349,7 +376,7 @@ Status ShardVerification::VisitSet(const Order& order, const RecordView& record,
     }
     case Standing::kAbsent:
       // What was deleted during this walk has its tombstone before the end of the next one, not of this one.
-      if (!catching_up_ && !IsExpired(record)) missing_[hash] = order;
+      if (!catching_up_ && !IsExpired(context_, record)) missing_[hash] = order;
       break;
     case Standing::kBehindOlder:
       findings_->Damaged(judgement.line + (3 + judgement.entry) * 8, "an index entry points at an older record");
@@ -421,9 +448,10 @@ Status ShardVerification::EndValue() {
   const Status looked = AtOneMoment(context_, shard_index_, [&](const Memory& memory) -> Status {
     bad = nullptr;
     const Status found =
-        Probe(memory, shard_, format::TagOf(hash), format::FingerprintOf(hash), Nothing,
+        Probe(memory, shard_, format::TagOf(hash), format::FingerprintOf(hash), NeverStop,
               [&](const IndexHit& hit) -> Status { return hit.position == position ? Code::kOk : Code::kAbsent; });
-    if (found.ok()) bad = bad_run();
+    const bool behind = value_.sequence < memory.Load(context_.OffsetOf(&shard_.tail_sequence));  // as in Judge
+    if (found.ok() && !behind) bad = bad_run();
     return Code::kOk;
   });
   if (looked.code() != Code::kIo) FAULTLESS_TRY(looked);

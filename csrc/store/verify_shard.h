@@ -52,6 +52,7 @@ class ShardVerification {
   /** A large value whose runs are being read. */
   struct Value {
     uint64_t position = 0;  // of its record; 0: none
+    uint64_t sequence = 0;  // of its extent
     uint32_t checksum = 0;
     uint32_t crc = 0;
     size_t run = 0;
@@ -75,10 +76,11 @@ class ShardVerification {
   Status Walk();
   Status EnterExtent(uint64_t unit, uint64_t sequence, uint64_t link_offset);
   Status LeaveExtent();
+  /** Notes the value runs that hang on some opener's chain. kWouldBlock: nothing is noted for certain. */
+  Status ReferToPending();
+  bool FollowPending(const format::Word& chain);
   /** The walk has come to its end, or to where it cannot go on. */
   Status EndWalk();
-  bool ReadValid(uint64_t position, uint64_t limit, format::RecordView* record, uint64_t* bytes,
-                 const char** reason) const;
   bool IsStillQueued() const;
   void Resynchronize(uint64_t limit);
   Status Judge(const Order& order, std::span<const uint8_t> key, uint64_t hash, Judgement* judgement) const;
@@ -109,6 +111,7 @@ class ShardVerification {
   uint64_t extent_end_ = 0;
   Order end_;  // the walk ends here
   bool catching_up_ = false;
+  int extended_ = 0;  // how often cleaning was faster than catching up
   Order clear_before_;
   bool broken_ = false;  // the chain of extents has come to an end too early
   Order last_damage_;

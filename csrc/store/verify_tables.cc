@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "store/holes.h"
+
 namespace faultless::store {
 namespace {
 
@@ -30,8 +32,7 @@ Status TableVerification::Step() {
       totals_ = ReadTotals();
       runs_.clear();
       group_ = 0;
-      free_units_ = 0;
-      limbo_units_ = 0;
+      counts_ = {};
       phase_ = Phase::kGroups;
       return Code::kOk;
     case Phase::kGroups:
@@ -50,10 +51,16 @@ TableVerification::Totals TableVerification::ReadTotals() const {
   const auto& allocator = context_.allocator();
   return {context_.PublishedUnits(),
           allocator.free_units.load(kAcquire),
+          allocator.hollow_units.load(kAcquire),
           allocator.limbo_units.load(kAcquire),
           allocator.next_incarnation.load(kAcquire),
           allocator.limbo_open.load(kAcquire),
           allocator.limbo_closing.load(kAcquire)};
+}
+
+bool TableVerification::IsIdle() const {
+  const auto& allocator = context_.allocator();
+  return allocator.lock.load(kAcquire) == 0 && allocator.intent.count.load(kAcquire) == 0;
 }
 
 Status TableVerification::CheckGroups() {
@@ -69,21 +76,14 @@ Status TableVerification::CheckGroups() {
   const uint64_t changes = context_.storage->SubstituteChanges();
   Findings found(context_);
   std::vector<Run> runs;
-  uint64_t free_units = 0;
-  uint64_t limbo_units = 0;
+  Counts counts;
   Totals totals;
   const auto look = [&] {
     totals = ReadTotals();
-    CheckEntries(group_, end, totals, &found, &runs, &free_units, &limbo_units);
+    CheckEntries(group_, end, totals, &found, &runs, &counts);
     if (group_ == 0) CheckHeads(&found);
-    if (group_ == 0) CheckLimbo(totals, at_once ? limbo_units : 0, &found);
-    if (!at_once) return;
-    if (totals.free_units != free_units && found.count() == 0) {
-      found.Damaged(context_.OffsetOf(&allocator.free_units), "free_units is not what the free runs add up to");
-    }
-    if (totals.limbo_units != limbo_units && found.count() == 0) {
-      found.Damaged(context_.OffsetOf(&allocator.limbo_units), "limbo_units is not what waits in limbo");
-    }
+    if (group_ == 0) CheckLimbo(totals, at_once ? counts.limbo_units : 0, &found);
+    if (at_once && found.count() == 0) CompareTotals(totals, counts, &found);
   };
   if (!context_.read_only) {
     const AllocatorLock lock(context_);
@@ -96,16 +96,15 @@ Status TableVerification::CheckGroups() {
     look();
   } else {
     // Nobody changes anything where the lock is free before and after, and the counters have not moved.
-    const bool idle = allocator.lock.load(kAcquire) == 0 && allocator.intent.count.load(kAcquire) == 0;
+    const bool idle = IsIdle();
     const Totals before = ReadTotals();
     if (idle) look();
     Findings again(context_);
     std::vector<Run> same_runs;
-    uint64_t units[2] = {0, 0};
-    if (idle) CheckEntries(group_, end, totals, &again, &same_runs, &units[0], &units[1]);
-    const bool still = idle && allocator.lock.load(kAcquire) == 0 && allocator.intent.count.load(kAcquire) == 0 &&
-                       ReadTotals() == before && units[0] == free_units && units[1] == limbo_units &&
-                       same_runs.size() == runs.size();
+    Counts same_counts;
+    if (idle) CheckEntries(group_, end, totals, &again, &same_runs, &same_counts);
+    const bool still =
+        idle && IsIdle() && ReadTotals() == before && same_counts == counts && same_runs.size() == runs.size();
     if (!still && ++attempts_ < kAttempts) return Code::kWouldBlock;
     attempts_ = 0;
     if (!still) {
@@ -125,25 +124,32 @@ Status TableVerification::CheckGroups() {
   }
   for (const auto& [offset, reason] : found.damaged()) findings_->Damaged(offset, reason);
   runs_.insert(runs_.end(), runs.begin(), runs.end());
-  free_units_ += free_units;
-  limbo_units_ += limbo_units;
+  counts_.free_units += counts.free_units;
+  counts_.hollow_units += counts.hollow_units;
+  counts_.limbo_units += counts.limbo_units;
   group_ = end;
   if (group_ < groups) return Code::kOk;
   // Of a large store the sums count only where nothing moved between its groups.
-  if (!at_once && ReadTotals() == totals_ && findings_->count() == 0) {
-    if (totals_.free_units != free_units_) {
-      findings_->Damaged(context_.OffsetOf(&allocator.free_units), "free_units is not what the free runs add up to");
-    }
-    if (totals_.limbo_units != limbo_units_) {
-      findings_->Damaged(context_.OffsetOf(&allocator.limbo_units), "limbo_units is not what waits in limbo");
-    }
-  }
+  if (!at_once && ReadTotals() == totals_ && findings_->count() == 0) CompareTotals(totals_, counts_, findings_);
   phase_ = Phase::kChains;
   return Code::kOk;
 }
 
+void TableVerification::CompareTotals(const Totals& totals, const Counts& counts, Findings* found) const {
+  const auto& allocator = context_.allocator();
+  if (totals.free_units != counts.free_units) {
+    found->Damaged(context_.OffsetOf(&allocator.free_units), "free_units is not what the free runs add up to");
+  }
+  if (totals.hollow_units != counts.hollow_units) {
+    found->Damaged(context_.OffsetOf(&allocator.hollow_units), "hollow_units is not what the holes add up to");
+  }
+  if (totals.limbo_units != counts.limbo_units) {
+    found->Damaged(context_.OffsetOf(&allocator.limbo_units), "limbo_units is not what waits in limbo");
+  }
+}
+
 void TableVerification::CheckEntries(uint64_t begin, uint64_t end, const Totals& totals, Findings* found,
-                                     std::vector<Run>* runs, uint64_t* free_units, uint64_t* limbo_units) const {
+                                     std::vector<Run>* runs, Counts* counts) const {
   const auto& allocator = context_.allocator();
   const uint64_t growing = allocator.growing_from.load(kAcquire);
   const uint64_t listed = growing == 0 ? totals.published : std::min(growing, totals.published);
@@ -170,14 +176,21 @@ void TableVerification::CheckEntries(uint64_t begin, uint64_t end, const Totals&
         found->Damaged(context_.OffsetOf(&context_.entry(inside)), "a run lies inside another one");
       }
     }
+    const uint64_t holes = CountHoles(context_, unit, units);
     if (view.kind == RunKind::kFree) {
-      *free_units += units;
+      counts->free_units += units;
+      counts->hollow_units += holes;
       CheckFreeLinks(unit, view.size_class, found);
     } else if (entry.previous.load(kAcquire) == unit) {
-      *limbo_units += units;
+      counts->limbo_units += units;
     } else if (view.shard >= context_.shards()) {
       found->Damaged(context_.OffsetOf(&entry), "a run belongs to a shard that there is not");
     } else {
+      // A free run that is being punched passes for a value run.
+      if (holes != 0 && (view.kind != RunKind::kValue || holes != units)) {
+        found->Damaged(context_.OffsetOf(&context_.entry(unit & ~(format::kUnitsPerHoleWord - 1)).holes),
+                       "a run in use is marked as a hole");
+      }
       runs->push_back({unit, view.incarnation, view.sequence, view.kind, view.shard});
     }
     unit += units;
@@ -187,7 +200,10 @@ void TableVerification::CheckEntries(uint64_t begin, uint64_t end, const Totals&
 /** Each link is judged by what it leads to; where two claim one run, its own `previous` decides. */
 void TableVerification::CheckFreeLinks(uint64_t unit, uint32_t size_class, Findings* found) const {
   const TableEntry& entry = context_.entry(unit);
-  const Word& head = context_.allocator().free_heads[size_class];
+  const auto& allocator = context_.allocator();
+  const uint64_t units = uint64_t{1} << size_class;
+  const Word& head = CountHoles(context_, unit, units) == units ? allocator.hollow_heads[size_class]
+                                                                : allocator.free_heads[size_class];
   const uint64_t next = entry.next.load(kAcquire);
   const uint64_t previous = entry.previous.load(kAcquire);
   const auto points_to = [&](uint64_t from, uint64_t to) {
@@ -218,12 +234,13 @@ void TableVerification::CheckFreeLinks(uint64_t unit, uint32_t size_class, Findi
 }
 
 void TableVerification::CheckHeads(Findings* found) const {
+  const auto& allocator = context_.allocator();
   for (uint32_t size_class = 0; size_class < format::kClasses; size_class++) {
-    const Word& head = context_.allocator().free_heads[size_class];
-    const uint64_t first = head.load(kAcquire);
-    if (first == 0) continue;
-    if (!IsFree(context_, first, size_class)) {
-      found->Damaged(context_.OffsetOf(&head), "a free list leads to what is not free");
+    for (const Word* head : {&allocator.free_heads[size_class], &allocator.hollow_heads[size_class]}) {
+      const uint64_t first = head->load(kAcquire);
+      if (first != 0 && !IsFree(context_, first, size_class)) {
+        found->Damaged(context_.OffsetOf(head), "a free list leads to what is not free");
+      }
     }
   }
 }
@@ -265,27 +282,40 @@ Status TableVerification::CheckChains() {
     if (lock->status().code() == Code::kWouldBlock) return lock->status();
   }
   const auto walk = [&](const Memory& memory) -> Status {
+    const uint64_t spare = memory.Load(context_.OffsetOf(&shard.spare_index_unit));
+    if (spare != 0) index_units_.insert(spare);
     for (const Word* head : {&shard.index_units, &shard.dropped_index_units}) {
       uint64_t link = context_.OffsetOf(head);
       uint64_t unit = memory.Load(link);
+      uint64_t previous = 0;
       for (uint64_t i = 0; unit != 0; i++) {
         EntryView view;
         if (!ReadRun(context_, unit, RunKind::kIndex, &view) || view.shard != shard_) {
           return Status::Corrupt("a chain of index units is broken", PlaceOfBadLink(context_, link, unit));
         }
         if (!index_units_.insert(unit).second && i > kChainPerLook) break;
+        const uint64_t back = context_.OffsetOf(&context_.entry(unit).previous);
+        if (head == &shard.index_units && memory.Load(back) != previous) {
+          return Status::Corrupt("two links of a chain of index units differ", back);
+        }
+        previous = unit;
         link = context_.OffsetOf(&context_.entry(unit).next);
         unit = memory.Load(link);
       }
     }
     return Code::kOk;
   };
-  // Index units are given back under the shard's lock only; without it, a chain may be cut while it is walked.
+  // Index units are taken and given back under the shard's lock only. Who may not write believes what he saw where
+  // nobody was at work in the allocator meanwhile.
+  const bool idle = IsIdle();
+  const Totals before = ReadTotals();
   const Status status =
       lock ? (lock->status().ok() ? walk({context_}) : lock->status()) : AtOneMoment(context_, shard_, walk);
   if (status.code() == Code::kWouldBlock) return status;
-  if (status.code() == Code::kCorrupt) {
-    if (context_.read_only && ++attempts_ < kAttempts) return Code::kWouldBlock;
+  if (!lock && !(idle && IsIdle() && ReadTotals() == before)) {
+    if (++attempts_ < kAttempts) return Code::kWouldBlock;
+    findings_->unseen_shards[shard_] = true;
+  } else if (status.code() == Code::kCorrupt) {
     findings_->Damaged(status, context_.OffsetOf(&shard));
     findings_->unseen_shards[shard_] = true;
   }
@@ -305,11 +335,7 @@ Status TableVerification::IsOwned(const Run& run, bool* owned) const {
   *owned = true;
   // Released runs tell it themselves, always before what referred to them does: asked last.
   const auto unowned = [&] { *owned = !IsSame(run); };
-  // Where the shard has changed since its walk began, its runs may have, too: nothing is said of them then.
-  if (findings_->unseen_shards[run.shard] ||
-      context_.shard(run.shard).commits.load(std::memory_order_acquire) != findings_->commits_before[run.shard]) {
-    return Code::kOk;
-  }
+  if (findings_->unseen_shards[run.shard]) return Code::kOk;
   if (run.kind == RunKind::kValue) {
     if (!findings_->IsReferred(run.unit)) unowned();
     return Code::kOk;

@@ -36,15 +36,26 @@ class TableVerification {
     uint32_t shard;
   };
   struct Totals {
-    uint64_t published = 0, free_units = 0, limbo_units = 0, next_incarnation = 0, limbo_open = 0, limbo_closing = 0;
+    uint64_t published = 0, free_units = 0, hollow_units = 0, limbo_units = 0, next_incarnation = 0, limbo_open = 0,
+             limbo_closing = 0;
     bool operator==(const Totals&) const = default;
   };
 
+  /** What the entries add up to. */
+  struct Counts {
+    uint64_t free_units = 0, hollow_units = 0, limbo_units = 0;
+    bool operator==(const Counts&) const = default;
+  };
+
   Totals ReadTotals() const;
+  /** No change of the allocator is under way, or was left behind. */
+  bool IsIdle() const;
+  /** Whether the totals are what was counted. */
+  void CompareTotals(const Totals& totals, const Counts& counts, Findings* found) const;
   Status CheckGroups();
   /** Of groups [begin, end): with the allocator's lock, or where nothing moves. */
   void CheckEntries(uint64_t begin, uint64_t end, const Totals& totals, Findings* found, std::vector<Run>* runs,
-                    uint64_t* free_units, uint64_t* limbo_units) const;
+                    Counts* counts) const;
   void CheckFreeLinks(uint64_t unit, uint32_t size_class, Findings* found) const;
   void CheckLimbo(const Totals& totals, uint64_t limbo_units, Findings* found) const;
   void CheckHeads(Findings* found) const;
@@ -61,8 +72,7 @@ class TableVerification {
   uint64_t group_ = 0;
   int attempts_ = 0;
   Totals totals_;
-  uint64_t free_units_ = 0;
-  uint64_t limbo_units_ = 0;
+  Counts counts_;
   std::vector<Run> runs_;
   size_t at_ = 0;
   uint32_t shard_ = 0;

@@ -1,10 +1,14 @@
 #include "store/writer.h"
 
 #include "base/hash.h"
-#include "os/os.h"
 #include "store/cleaner.h"
+#include "store/clock.h"
+#include "store/expiry_sweep.h"
 #include "store/flush.h"
+#include "store/give_back.h"
 #include "store/index.h"
+#include "store/index_merge.h"
+#include "store/index_pieces.h"
 #include "store/large_value.h"
 #include "store/lock.h"
 #include "store/record_queue.h"
@@ -17,13 +21,13 @@ using format::ShardControl;
 
 constexpr auto kRelaxed = std::memory_order_relaxed;
 constexpr CleaningBudget kCleaningForSpace{4096, 1024, 4 << 20};
-
-Status Nothing(uint64_t, uint64_t) { return Code::kOk; }
+constexpr SweepBudget kSweepForSpace{4096, 4 << 20, 1024};
+constexpr int kPreparations = 64;  // of a value that somebody else replaces each time
 
 /** The entry of this key, or kAbsent. */
 Status FindKey(const Context& context, uint32_t shard_index, uint64_t hash, Bytes key, IndexHit* hit,
                RecordFacts* facts) {
-  return Probe({context}, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), Nothing,
+  return Probe({context}, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), NeverStop,
                [&](const IndexHit& found) -> Status {
                  const Status status = MatchKey(context, found.position, key, facts);
                  if (status.ok()) *hit = found;
@@ -61,11 +65,38 @@ Status RunsOf(const Context& context, uint32_t shard_index, uint64_t position, s
   return Code::kOk;
 }
 
-/** The cleaning that every write pays for. A failure of it is no failure of the write. */
+/** The cleaning and merging that every write pays for. A failure of it is no failure of the write. */
 void PayForCleaning(const Context& context, uint32_t shard_index) {
   uint32_t left;
+  bool progress;
+  if (NeedsSweep(context, shard_index)) {
+    static_cast<void>(Sweep(context, shard_index, kSweepPerWrite, /*patient=*/false, &progress));
+    // A fault may have left a change decided and not applied.
+    if (context.shard(shard_index).intent.count.load(kRelaxed) != 0) return;
+  }
   if (NeedsCleaning(context, shard_index)) static_cast<void>(Clean(context, shard_index, kCleaningPerWrite, &left));
   static_cast<void>(ReleaseDroppedIndex(context, shard_index));
+  PayForMerging(context, shard_index);
+}
+
+/**
+ * What has expired in shards to which nobody writes: each write pays for one other shard, too, unless somebody is at
+ * work there.
+ */
+void PayElsewhere(Context& context, uint32_t written_shard) {
+  const uint32_t shard_index = context.next_swept_shard.fetch_add(1, kRelaxed) % context.shards();
+  auto& swept = context.hints[shard_index].swept;
+  const bool sweep = NeedsSweep(context, shard_index);
+  if (shard_index == written_shard || (!sweep && !swept.load(kRelaxed))) return;
+  if (!sweep && !NeedsCleaning(context, shard_index)) {
+    swept.store(false, kRelaxed);
+    return;
+  }
+  if (context.shard(shard_index).lock.load(kRelaxed) != 0) return;
+  const ShardLock lock(context, shard_index);
+  if (!lock.status().ok()) return;
+  swept.store(true, kRelaxed);
+  PayForCleaning(context, shard_index);
 }
 
 /** Pages that a fault has replaced would take stores that get lost: no write before they are back. */
@@ -94,15 +125,24 @@ bool IsWorthCleaning(const Context& context, uint32_t shard_index, Purpose purpo
   return garbage >= format::kUnitBytes / 4 && garbage >= shard.live_bytes.load(kRelaxed) / 8;
 }
 
-/** One bounded step towards more room in a full store. False in *progress: there is nothing left to give back. */
+/** One bounded step towards more room in a full store, or on a full disk. False in *progress: there is nothing left to
+ * give back. */
 Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, bool* progress) {
   *progress = false;
   for (uint32_t i = 0; i < context.shards(); i++) {
     const uint32_t shard_index = (preferred_shard + i) % context.shards();
-    if (!IsWorthCleaning(context, shard_index, purpose)) continue;
+    const bool sweep = NeedsSweep(context, shard_index);
+    if (!sweep && !IsWorthCleaning(context, shard_index, purpose)) continue;
     const ShardLock lock(context, shard_index);
     if (lock.status().code() == Code::kWouldBlock) continue;
     FAULTLESS_TRY(lock.status());
+    if (sweep) {
+      bool more = false;
+      const Status swept = Sweep(context, shard_index, kSweepForSpace, /*patient=*/true, &more);
+      if (swept.ok() && more) *progress = true;
+      const bool undecided = context.shard(shard_index).intent.count.load(kRelaxed) != 0;
+      if (undecided || !IsWorthCleaning(context, shard_index, purpose)) continue;
+    }
     uint32_t left = 0;
     if (!Clean(context, shard_index, kCleaningForSpace, &left).ok())
       continue;  // damage there is no fault of this write
@@ -115,7 +155,38 @@ Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, boo
   return Code::kOk;
 }
 
-Status TrySet(Context& context, uint64_t hash, Bytes key, Bytes value, const WriteOptions& options) {
+/** What a write wants of its key and is to put there. */
+struct Write {
+  uint64_t hash;
+  Bytes key;
+  Bytes value;
+  const WriteOptions& options;
+  WriteRule* rule = nullptr;  // nullptr: it happens whatever the key holds
+};
+
+/** Asks the rule of the write, under the lock. `found`: what FindKey said. */
+Status Decide(const Context& context, const Write& write, const Status& found, const IndexHit& hit,
+              const RecordFacts& old) {
+  if (write.rule == nullptr) return Code::kOk;
+  const bool there = found.ok() && !IsExpired(context, old.expires_at_ms);
+  return write.rule->Decide(context, there ? hit.position : 0);
+}
+
+void SetExpiry(uint64_t expires_at_ms, format::RecordView* record) {
+  record->flags &= static_cast<uint8_t>(~format::kRecordExpires);
+  if (expires_at_ms != 0) record->flags |= format::kRecordExpires;
+  record->expires_at_ms = expires_at_ms;
+}
+
+/** Nothing in the shard expires before what is noted: the record that the transaction appends included. */
+void NoteExpiry(ShardControl& shard, uint64_t expires_at_ms, Transaction* transaction) {
+  if (expires_at_ms == 0) return;
+  const uint64_t earliest_ms = shard.earliest_expiry_ms.load(kRelaxed);
+  if (earliest_ms == 0 || expires_at_ms < earliest_ms) transaction->Set(shard.earliest_expiry_ms, expires_at_ms);
+}
+
+Status TrySet(Context& context, const Write& write) {
+  const auto& [hash, key, value, options, rule] = write;
   const uint32_t shard_index = context.ShardOfHash(hash);
   ShardControl& shard = context.shard(shard_index);
   LargeValueWriter large(context);
@@ -123,36 +194,35 @@ Status TrySet(Context& context, uint64_t hash, Bytes key, Bytes value, const Wri
   record.kind = RecordKind::kSet;
   record.key = key;
   record.value = value;
-  if (options.expires_at_ms != 0) {
-    record.flags |= format::kRecordExpires;
-    record.expires_at_ms = options.expires_at_ms;
-  }
+  SetExpiry(options.expires_at_ms, &record);
   if (value.size() >= format::kLargeValueBytes) {
     FAULTLESS_TRY(large.Write(value, shard_index));
     large.Describe(value, &record);
   }
-  const uint64_t bytes = format::RecordBytes(record);
-  FAULTLESS_TRY(PrefaultHead(context, shard_index, bytes));
+  const uint64_t most_bytes = format::RecordBytes(record) + (options.keep_expiry ? sizeof record.expires_at_ms : 0);
+  FAULTLESS_TRY(PrefaultHead(context, shard_index, most_bytes));
   Touch(context, shard_index, hash, key);
 
   const ShardLock lock(context, shard_index);
   FAULTLESS_TRY(lock.status());
-  FAULTLESS_TRY(EnsureRoom(context, shard_index, bytes, Purpose::kUser));
+  FAULTLESS_TRY(EnsureRoom(context, shard_index, most_bytes, Purpose::kUser));
   const uint64_t changes_before = context.storage->SubstituteChanges();
   IndexHit hit;
   RecordFacts old;
-  Status found = FindKey(context, shard_index, hash, key, &hit, &old);
+  const Status found = FindKey(context, shard_index, hash, key, &hit, &old);
   const bool replaces = found.ok();
-  if (found.code() == Code::kAbsent) {
-    FAULTLESS_TRY(MakePlace(context, shard_index, format::TagOf(hash), &hit));
-  } else {
-    FAULTLESS_TRY(found);
-  }
+  if (!replaces && found.code() != Code::kAbsent) return found;
+  const Status decided = Decide(context, write, found, hit, old);
+  if (context.storage->SubstituteChanges() != changes_before) return Code::kWouldBlock;  // what was found may be zeros
+  FAULTLESS_TRY(decided);
+  if (options.keep_expiry && replaces && !IsExpired(context, old.expires_at_ms)) SetExpiry(old.expires_at_ms, &record);
+  if (!replaces) FAULTLESS_TRY(MakePlace(context, shard_index, format::TagOf(hash), &hit));
   std::vector<format::RunReference> old_runs;
   bool old_promised = false;
   if (replaces && old.run_bytes != 0) {
     FAULTLESS_TRY(RunsOf(context, shard_index, hit.position, &old_runs, &old_promised));
   }
+  const uint64_t bytes = format::RecordBytes(record);
   uint8_t* const scratch = RecordScratch(Scratch::kWrite, bytes);
   format::EncodeRecord(record, scratch);
   if (context.storage->SubstituteChanges() != changes_before) return Code::kWouldBlock;  // what was found may be zeros
@@ -170,6 +240,7 @@ Status TrySet(Context& context, uint64_t hash, Bytes key, Bytes value, const Wri
     transaction.Add(shard.value_bytes, static_cast<int64_t>(record.large.run_bytes - (replaces ? old.run_bytes : 0)));
   }
   if (record.large.run_bytes != 0) transaction.Set(shard.had_runs, 1);
+  NoteExpiry(shard, record.expires_at_ms, &transaction);
   large.TakeOver(&transaction);
   transaction.MoveSlot(context.SlotOfHash(hash));
   const Status committed = transaction.Commit();
@@ -182,7 +253,55 @@ Status TrySet(Context& context, uint64_t hash, Bytes key, Bytes value, const Wri
   return Code::kOk;
 }
 
-Status TryDelete(Context& context, uint64_t hash, Bytes key, bool* existed) {
+/** The value stays, with its runs, and gets another expiry: the record is written again. */
+Status TryTouch(Context& context, const Write& write, bool* existed) {
+  const auto& [hash, key, value, options, rule] = write;
+  const uint32_t shard_index = context.ShardOfHash(hash);
+  ShardControl& shard = context.shard(shard_index);
+  *existed = false;
+  FAULTLESS_TRY(PrefaultHead(context, shard_index, os::PageSize()));
+  Touch(context, shard_index, hash, key);
+  const ShardLock lock(context, shard_index);
+  FAULTLESS_TRY(lock.status());
+  const uint64_t changes_before = context.storage->SubstituteChanges();
+  IndexHit hit;
+  RecordFacts old;
+  const Status found = FindKey(context, shard_index, hash, key, &hit, &old);
+  if (context.storage->SubstituteChanges() != changes_before) return Code::kWouldBlock;
+  if (found.code() == Code::kAbsent) return Code::kOk;
+  FAULTLESS_TRY(found);
+  if (IsExpired(context, old.expires_at_ms)) return Code::kOk;
+  FAULTLESS_TRY(
+      EnsureRoom(context, shard_index, old.bytes + sizeof(format::RecordView::expires_at_ms), Purpose::kUser));
+  format::RecordView record;
+  uint64_t old_bytes;
+  FAULTLESS_TRY(ReadRecordAt(context, hit.position, &record, &old_bytes));
+  if (!format::VerifyChecksum({RecordScratch(Scratch::kRead, old_bytes), old_bytes})) {
+    return Status::Corrupt("a record's checksum does not match", hit.position);
+  }
+  SetExpiry(options.expires_at_ms, &record);
+  // As for what cleaning moves, the promised reference to the runs may be an older one.
+  record.flags &= static_cast<uint8_t>(~format::kRecordMoved);
+  if (!record.runs.empty()) record.flags |= format::kRecordMoved;
+  const uint64_t bytes = format::RecordBytes(record);
+  uint8_t* const scratch = RecordScratch(Scratch::kWrite, bytes);
+  format::EncodeRecord(record, scratch);
+  if (context.storage->SubstituteChanges() != changes_before) return Code::kWouldBlock;
+  Transaction transaction(context, &shard.intent, &shard, shard_index);
+  const uint64_t position = Append(context, shard_index, scratch, bytes, &transaction);
+  SwitchEntry(context, &transaction, hit, format::FingerprintOf(hash), position);
+  transaction.Add(shard.live_bytes, static_cast<int64_t>(bytes - old.bytes));
+  NoteExpiry(shard, record.expires_at_ms, &transaction);
+  transaction.MoveSlot(context.SlotOfHash(hash));
+  FAULTLESS_TRY(transaction.Commit());
+  *existed = true;
+  PayForCleaning(context, shard_index);
+  return Code::kOk;
+}
+
+Status TryDelete(Context& context, const Write& write, bool* existed) {
+  const uint64_t hash = write.hash;
+  const Bytes key = write.key;
   const uint32_t shard_index = context.ShardOfHash(hash);
   ShardControl& shard = context.shard(shard_index);
   *existed = false;
@@ -193,8 +312,11 @@ Status TryDelete(Context& context, uint64_t hash, Bytes key, bool* existed) {
   IndexHit hit;
   RecordFacts old;
   const Status found = FindKey(context, shard_index, hash, key, &hit, &old);
+  const Status decided =
+      found.ok() || found.code() == Code::kAbsent ? Decide(context, write, found, hit, old) : Status();
   if (context.storage->HasSubstitutes()) return {Code::kIo, "part of the file cannot be read"};
   if (context.storage->SubstituteChanges() != changes_before) return Code::kWouldBlock;
+  FAULTLESS_TRY(decided);
   if (found.code() == Code::kAbsent) return Code::kOk;
   FAULTLESS_TRY(found);
   format::RecordView tombstone;
@@ -217,21 +339,21 @@ Status TryDelete(Context& context, uint64_t hash, Bytes key, bool* existed) {
   if (old.run_bytes != 0) transaction.Add(shard.value_bytes, -static_cast<int64_t>(old.run_bytes));
   transaction.MoveSlot(context.SlotOfHash(hash));
   FAULTLESS_TRY(transaction.Commit());
-  *existed = old.expires_at_ms == 0 || old.expires_at_ms > os::WallClockMs();
+  *existed = !IsExpired(context, old.expires_at_ms);
   // What a release that fails here leaves behind is found again when the old record is cleaned.
   if (!old_runs.empty()) static_cast<void>(ReleaseRuns(context, old_runs, old_promised));
   PayForCleaning(context, shard_index);
   return Code::kOk;
 }
 
-/** Runs `attempt` again as long as a full store can be given more room. */
+/** Runs `attempt` again as long as a store that is full, or whose device is, can be given more room. */
 template <typename Attempt>
 Status WithRoom(Context& context, uint64_t hash, Purpose purpose, const Attempt& attempt) {
   FAULTLESS_TRY(RequireRealPages(context));
   constexpr int kAttempts = 1000;
   for (int i = 0;; i++) {
     const Status status = attempt();
-    if (status.code() != Code::kStoreFull || i == kAttempts) return status;
+    if (!IsOutOfSpace(status) || i == kAttempts) return status;
     bool progress;
     FAULTLESS_TRY(MakeRoom(context, context.ShardOfHash(hash), purpose, &progress));
     if (!progress) return status;
@@ -246,22 +368,48 @@ Status CheckWrite(const Context& context, Bytes key, uint64_t value_bytes) {
   return Code::kOk;
 }
 
-}  // namespace
-
-Status SetRecord(Context& context, Bytes key, Bytes value, const WriteOptions& options) {
-  FAULTLESS_TRY(CheckWrite(context, key, value.size()));
-  const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
-  FAULTLESS_TRY(WithRoom(context, hash, Purpose::kUser, [&] { return TrySet(context, hash, key, value, options); }));
+/** Runs `attempt(write)` with all that a write may need besides. */
+template <typename Attempt>
+Status RunWrite(Context& context, const Write& write, Purpose purpose, const Attempt& attempt) {
+  Status status;
+  for (int i = 0; i < kPreparations; i++) {
+    status = WithRoom(context, write.hash, purpose, [&] { return attempt(write); });
+    if (status.code() != Code::kCold) break;
+    FAULTLESS_TRY(write.rule->Prepare(context));
+    status = Code::kWouldBlock;
+  }
+  FAULTLESS_TRY(status);
+  PayElsewhere(context, context.ShardOfHash(write.hash));
   FlushWhereLimboIsLarge(context);
+  GiveBackFreeSpace(context);
   return Code::kOk;
 }
 
-Status DeleteRecord(Context& context, Bytes key, bool* existed) {
+uint64_t HashOfKey(const Context& context, Bytes key) {
+  return HashBytes(key.data(), key.size(), context.superblock.hash_seed);
+}
+
+constexpr WriteOptions kPlain{};
+
+}  // namespace
+
+Status SetRecord(Context& context, Bytes key, Bytes value, const WriteOptions& options, WriteRule* rule) {
+  FAULTLESS_TRY(CheckWrite(context, key, value.size()));
+  const Write write{HashOfKey(context, key), key, value, options, rule};
+  return RunWrite(context, write, Purpose::kUser, [&](const Write& now) { return TrySet(context, now); });
+}
+
+Status DeleteRecord(Context& context, Bytes key, bool* existed, WriteRule* rule) {
   FAULTLESS_TRY(CheckWrite(context, key, 0));
-  const uint64_t hash = HashBytes(key.data(), key.size(), context.superblock.hash_seed);
-  FAULTLESS_TRY(WithRoom(context, hash, Purpose::kReserve, [&] { return TryDelete(context, hash, key, existed); }));
-  FlushWhereLimboIsLarge(context);
-  return Code::kOk;
+  const Write write{HashOfKey(context, key), key, {}, kPlain, rule};
+  return RunWrite(context, write, Purpose::kReserve,
+                  [&](const Write& now) { return TryDelete(context, now, existed); });
+}
+
+Status TouchRecord(Context& context, Bytes key, const WriteOptions& options, bool* existed) {
+  FAULTLESS_TRY(CheckWrite(context, key, 0));
+  const Write write{HashOfKey(context, key), key, {}, options};
+  return RunWrite(context, write, Purpose::kUser, [&](const Write& now) { return TryTouch(context, now, existed); });
 }
 
 Status ClearShard(Context& context, uint32_t shard_index) {
@@ -294,11 +442,7 @@ Status ClearShard(Context& context, uint32_t shard_index) {
   transaction.MoveAllSlots();
   if (own_run) transaction.Set(shard.spare_directory_unit, UnitOf((directory >> 8) * format::kPieceBytes));
   transaction.Set(shard.directory, 0);
-  transaction.Set(shard.dropped_index_units, shard.index_units.load(kRelaxed));
-  transaction.Set(shard.index_units, 0);
-  transaction.Set(shard.spare_index_unit, 0);  // it is on the chain as well
-  transaction.Set(shard.free_pieces, 0);
-  for (const format::Word& spare : shard.spare_pieces) transaction.Set(spare, 0);
+  DropUnits(context, shard_index, &transaction);
   transaction.Set(shard.entry_places, 0);
   transaction.Set(shard.keys, 0);
   transaction.Set(shard.live_bytes, 0);

@@ -36,8 +36,8 @@ extern "C" void* __real_mmap(void* address, size_t length, int protection, int f
 extern "C" int __real_munmap(void* address, size_t length);
 
 extern "C" void* __wrap_mmap(void* address, size_t length, int protection, int flags, int fd, off_t offset) {
-  const bool whole_file = address == nullptr && fd >= 0 && (flags & MAP_SHARED) != 0;
-  if (!whole_file) return __real_mmap(address, length, protection, flags, fd, offset);
+  // A whole store, or memory for a private copy of one: what is mapped over a part of it says where.
+  if (address != nullptr) return __real_mmap(address, length, protection, flags, fd, offset);
   void* const reserved =
       __real_mmap(nullptr, length + 2 * kGuardBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return reserved;
@@ -125,14 +125,20 @@ std::string MakeValue(const std::string& key, uint64_t number, uint64_t size) {
 uint64_t NumberOf(const std::string& key, const std::string& value) {
   if (value.size() < 8) return 0;
   uint64_t number;
+  if (value.size() == faultless::store::kNumberBytes && value[0] == faultless::store::kNumberMark) {
+    std::memcpy(&number, value.data() + 1, 8);
+    return number | uint64_t{1} << 63;
+  }
   std::memcpy(&number, value.data(), 8);
   return MakeValue(key, number, value.size()) == value ? number : 0;
 }
 
-Status OpenStore(const std::string& path, uint64_t max_bytes, bool read_only, std::shared_ptr<Store>* store) {
+Status OpenStore(const std::string& path, uint64_t max_bytes, bool read_only, std::shared_ptr<Store>* store,
+                 bool salvage) {
   faultless::store::OpenOptions options;
   options.path = path;
   options.read_only = read_only;
+  options.salvage = salvage;
   options.kept.max_bytes = max_bytes;
   return Store::Open(options, store);
 }

@@ -75,7 +75,7 @@ inline Bytes AsBytes(const std::string& text) { return {reinterpret_cast<const u
 
 /** A value that tells its key and number, and shows damage. */
 std::string MakeValue(const std::string& key, uint64_t number, uint64_t size);
-/** The number; 0 where it is no value of that key. */
+/** The number; of what an increment left a large one; 0 where it is no value of that key. */
 uint64_t NumberOf(const std::string& key, const std::string& value);
 
 class StringSink final : public faultless::store::ValueSink {
@@ -100,6 +100,7 @@ class MapSink final : public faultless::store::ScanSink {
 };
 
 /** Opens with `create`, for writing unless said otherwise. */
-Status OpenStore(const std::string& path, uint64_t max_bytes, bool read_only, std::shared_ptr<Store>* store);
+Status OpenStore(const std::string& path, uint64_t max_bytes, bool read_only, std::shared_ptr<Store>* store,
+                 bool salvage = false);
 
 }  // namespace fuzz

@@ -69,8 +69,10 @@ class Model {
         DeleteOne(NextKey());
         break;
       case 10:
-      case 11:
         GetOne(NextKey());
+        break;
+      case 11:
+        DependOnOne(NextKey());
         break;
       case 12:
         Flush();
@@ -121,6 +123,73 @@ class Model {
     map_[key] = value;
   }
 
+  /** A write that depends on what the key holds, or one whose value has expired when it comes. */
+  void DependOnOne(const std::string& key) {
+    const auto found = map_.find(key);
+    const bool there = found != map_.end();
+    const uint8_t choice = decisions_.Byte();
+    Status status;
+    switch (choice % 4) {
+      case 0: {
+        const std::string held = there ? found->second : std::string();
+        const bool right = choice % 8 == 0;
+        const std::string other = key + "!";
+        const Bytes expected = AsBytes(right ? held : other);
+        const bool expects = !right || there;
+        const std::string value = MakeValue(key, ++number_, uint64_t{decisions_.Byte()} * (choice < 32 ? 1000 : 1));
+        const Bytes wanted = AsBytes(value);
+        const bool deletes = choice >= 224;
+        Trace(right ? "swap" : "swap refused", key, number_);
+        bool done = false;
+        status =
+            store_->CompareAndSet(AsBytes(key), expects ? &expected : nullptr, deletes ? nullptr : &wanted, {}, &done);
+        FUZZ_REQUIRE(!status.ok() || done == right, "whether it was swapped");
+        if (!status.ok() || !done) break;
+        Remember(key);
+        if (deletes)
+          map_.erase(key);
+        else
+          map_[key] = value;
+        break;
+      }
+      case 1: {
+        Trace("increment", key, choice);
+        double sum = 0;
+        status = store_->Increment(AsBytes(key), choice, {}, &sum);
+        const bool is_number = there && found->second.size() == faultless::store::kNumberBytes &&
+                               found->second[0] == faultless::store::kNumberMark;
+        FUZZ_REQUIRE((status.code() == Code::kNotANumber) == (there && !is_number), "whether it is a number");
+        if (status.code() == Code::kNotANumber) return;
+        if (!status.ok()) break;
+        Remember(key);
+        std::string value(faultless::store::kNumberBytes, static_cast<char>(faultless::store::kNumberMark));
+        std::memcpy(value.data() + 1, &sum, sizeof sum);
+        FUZZ_REQUIRE(sum >= choice, "a sum");
+        map_[key] = value;
+        break;
+      }
+      case 2: {
+        Trace("touch", key, choice);
+        bool existed = false;
+        status = store_->Touch(AsBytes(key), {choice % 8 == 2 ? store_->ExpiryAfter(1'000'000'000) : 0}, &existed);
+        FUZZ_REQUIRE(!status.ok() || existed == there, "whether a touched key was there");
+        break;
+      }
+      case 3: {
+        Trace("set, expired", key, choice);
+        const std::string value = MakeValue(key, ++number_, uint64_t{choice} * (choice < 128 ? 1 : 700));
+        status = store_->Set(AsBytes(key), AsBytes(value), {1});
+        if (!status.ok()) break;
+        expired_ = true;
+        Remember(key);
+        map_.erase(key);
+        break;
+      }
+    }
+    FUZZ_REQUIRE(status.ok() || status.code() == Code::kStoreFull,
+                 status.message() == nullptr ? "a write that depends" : status.message());
+  }
+
   void DeleteOne(const std::string& key) {
     Trace("delete", key, 0);
     bool existed = false;
@@ -159,7 +228,7 @@ class Model {
         Trace("another value, wanted number", key, NumberOf(key, value));
     }
     FUZZ_REQUIRE(!all.twice && all.entries == map_, "iteration");
-    FUZZ_REQUIRE(store_->Size() == map_.size(), "size");
+    FUZZ_REQUIRE(expired_ ? store_->Size() >= map_.size() : store_->Size() == map_.size(), "size");
   }
 
   /** A change: what the key was is allowed to come back until the next flush. */
@@ -208,6 +277,7 @@ class Model {
   std::map<std::string, std::set<uint64_t>> history_;  // numbers of each key since the last flush, 0: absent
   bool durable_ = false;
   uint64_t number_ = 0;
+  bool expired_ = false;  // something has been written that had expired by then
   int current_ = 0;
 };
 

@@ -7,9 +7,16 @@
 // effect no earlier than some answer calls for it. It is exact: no history is judged wrongly, in either direction.
 
 export interface Operation {
-  readonly kind: 'set' | 'delete' | 'get' | 'has';
-  /** set: what it wrote, not 0; get: what it answered, 0 where absent; delete, has: 1 where the key was there, else 0. */
+  readonly kind: 'set' | 'delete' | 'get' | 'has' | 'swap' | 'add';
+  /**
+   * set: what it wrote, not 0; get: what it answered, 0 where absent; delete, has: 1 where the key was there, else 0;
+   * swap: what it was to write, 0 where it was to delete; add: the sum that it answered, by one more than what was there.
+   */
   readonly value: number;
+  /** swap: what it wrote in the place of, 0 where absent. */
+  readonly expected?: number;
+  /** swap: whether it did; missing where it was never answered. */
+  readonly done?: boolean;
   /** Times of one clock for all processes. Operations that meet in one instant count as simultaneous. */
   readonly invoked: number;
   /** Infinity: never answered. Such a write has happened at some moment, or will happen, or never. */
@@ -85,10 +92,34 @@ function overlapping(history: readonly Operation[], { invoked, returned }: Opera
 }
 
 /** Whether the operation has this answer in this state and leaves the state as it is. */
-function isSeen({ kind, value }: Operation, state: number): boolean {
+function isSeen(operation: Operation, state: number): boolean {
+  const { kind, value } = operation;
   if (kind === 'get') return value === state;
   if (kind === 'has') return (value !== 0) === (state !== absent);
+  if (kind === 'swap') return operation.done === false && state !== operation.expected;
   return kind === 'delete' && value === 0 && state === absent;
+}
+
+/** The state that the operation, answered as it was or not at all, makes of this one; undefined: it cannot have met it. */
+function madeOf(operation: Operation, state: number): number | undefined {
+  const { kind, value, returned } = operation;
+  switch (kind) {
+    case 'set':
+      return value;
+    case 'delete':
+      return returned === Infinity || (value !== 0 && state !== absent) ? absent : undefined;
+    case 'swap':
+      return operation.done !== false && state === operation.expected ? value : undefined;
+    case 'add':
+      return returned === Infinity || value === state + 1 ? state + 1 : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** Whether the operation can tell this state from others. */
+function tells(operation: Operation, state: number): boolean {
+  return isSeen(operation, state) || (operation.kind !== 'set' && madeOf(operation, state) !== undefined);
 }
 
 class Search {
@@ -97,10 +128,14 @@ class Search {
   readonly #slots = new Map<Operation, number>();
   /** Writes that never get an answer, from their calls on. */
   readonly #pending: Operation[] = [];
+  /** The slots of those of them that depend on the state. */
+  readonly #depending: number[] = [];
   #possible: Configuration[] = [{ state: absent, done: 0, spent: 0 }];
 
   call(operation: Operation): void {
     if (operation.returned === Infinity) {
+      const { kind } = operation;
+      if (kind === 'swap' || kind === 'add') this.#depending.push(this.#pending.length);
       if (this.#pending.push(operation) > maxSlots) throw new RangeError(`more than ${maxSlots} writes without answer`);
       return;
     }
@@ -136,24 +171,28 @@ class Search {
   *#successors({ state, done, spent }: Configuration): Generator<Configuration> {
     for (const [slot, operation] of this.#open.entries()) {
       if (operation === undefined || (done & (1 << slot)) !== 0) continue;
-      const after = done | (1 << slot);
-      if (operation.kind === 'set') yield this.#see({ state: operation.value, done: after, spent });
-      else if (operation.kind === 'delete' && operation.value !== 0 && state !== absent)
-        yield this.#see({ state: absent, done: after, spent });
+      const next = madeOf(operation, state);
+      if (next !== undefined) yield this.#see({ state: next, done: done | (1 << slot), spent });
     }
-    for (const [slot, { kind, value }] of this.#pending.entries()) {
-      const next = kind === 'set' ? value : absent;
-      if ((spent & (1 << slot)) !== 0 || !this.#isNoticed(next, done)) continue;
+    for (const [slot, operation] of this.#pending.entries()) {
+      const next = (spent & (1 << slot)) === 0 ? madeOf(operation, state) : undefined;
+      if (next === undefined || !this.#isNoticed(next, done, spent | (1 << slot))) continue;
       yield this.#see({ state: next, done, spent: spent | (1 << slot) });
     }
   }
 
-  /** Whether what is under way can tell this state: a write without answer that nothing notices might as well not be. */
-  #isNoticed(state: number, done: number): boolean {
-    return this.#open.some((operation, slot) => {
-      if (operation === undefined || (done & (1 << slot)) !== 0) return false;
-      return isSeen(operation, state) || (operation.kind === 'delete' && operation.value !== 0 && state !== absent);
-    });
+  /**
+   * Whether what is under way can tell this state: a write without answer that nothing notices might as well not be. What
+   * depends on the state may be without answer itself.
+   */
+  #isNoticed(state: number, done: number, spent: number): boolean {
+    for (let slot = 0; slot < this.#open.length; slot++) {
+      const operation = this.#open[slot];
+      if (operation !== undefined && (done & (1 << slot)) === 0 && tells(operation, state)) return true;
+    }
+    return this.#depending.some(
+      (slot) => (spent & (1 << slot)) === 0 && tells(this.#pending[slot] as Operation, state),
+    );
   }
 
   /** What changes nothing takes effect as soon as it can: putting it off opens no other way. */

@@ -3,10 +3,13 @@
 //   reader: has no write permission.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { COLD, type Cold, Store } from 'faultless';
-import { received, tell } from '../rig/child.js';
+import { Random } from '../fixtures/random.js';
+import { received, tell, workUntilStop } from '../rig/child.js';
 import {
   contendedKey,
   contendedKeys,
+  counterKeys,
+  countersOf,
   fillerKey,
   fillerValue,
   makeValue,
@@ -15,19 +18,17 @@ import {
   numberOf,
 } from './contention.js';
 import { type Ending, HistoryLog, type Method } from './history.js';
-import { Random } from './random.js';
 
 const [file = '', log = '', numberText = '', seed = '', role = ''] = process.argv.slice(2);
 const number = Number(numberText);
 using history = new HistoryLog(log);
 const random = new Random(Number(seed));
-const store = await Store.open(file, { encoding: 'buffer', readOnly: role === 'reader' });
+const readOnly = role === 'reader';
+const store = await Store.open(file, { encoding: 'buffer', readOnly });
+const counters = await Store.open<number>(countersOf(file), { readOnly });
 await tell('ready');
 await received('go');
-let stopped = false;
-void received('stop').then(() => {
-  stopped = true;
-});
+const work = workUntilStop();
 
 let sequence = 0;
 /** Writes of this process that are under way, by key: tryGet answers their values before they have happened. */
@@ -46,11 +47,11 @@ function endingOf(error: unknown): Ending {
 async function record<T>(
   client: number,
   method: Method,
-  [key, value]: readonly [key: number, value?: number],
+  [key, value, expected]: readonly [key: number, value?: number, expected?: number],
   call: () => T | Promise<T>,
   toValue: (answer: T) => number | Cold,
 ): Promise<void> {
-  const noted = history.call(client, method, key, value ?? 0);
+  const noted = history.call(client, method, key, value ?? 0, expected ?? 0);
   try {
     const promised = call();
     const answer = promised instanceof Promise ? await promised : promised;
@@ -74,13 +75,42 @@ function nextValue(key: number): { value: number; bytes: Buffer } {
 const anyKey = (): number => random.below(random.below(8) === 0 ? contendedKeys : contendedKeys - 2);
 const writesOfTen = { writer: 4, filler: 8, reader: 0 }[role] ?? 0;
 const isWrite = (): boolean => random.below(10) < writesOfTen;
-const isDelete = (): boolean => random.below(60) === 0;
+/** Few: where keys are absent for long, an answer that wrongly says so has an explanation. */
+const isDelete = (ofHowMany: number): boolean => random.below(ofHowMany) === 0;
+
+/** A number that all of them increment. */
+function count(client: number, sync: boolean): Promise<void> {
+  const key = contendedKeys + random.below(counterKeys);
+  const name = `counter-${key}`;
+  const read = (answer: number | undefined) => answer ?? 0;
+  if (isWrite()) {
+    if (sync) return record(client, 'incrementSync', [key], () => counters.incrementSync(name), Number);
+    return record(client, 'increment', [key], () => counters.increment(name), Number);
+  }
+  if (sync) return record(client, 'getSync', [key], () => counters.getSync(name), read);
+  return record(client, 'get', [key], () => counters.get(name), read);
+}
+
+/** Replaces what has just been read, or what was read long ago; sometimes deletes it. */
+const seen: (Buffer | undefined)[] = [];
+async function swap(client: number, key: number): Promise<void> {
+  const name = contendedKey(key);
+  if (random.below(4) !== 0) seen[key] = await store.get(name);
+  const expected = seen[key];
+  const from = numberIn(key, expected);
+  const deletes = from !== 0 && isDelete(15);
+  const { value, bytes } = nextValue(key);
+  const wanted = deletes ? undefined : bytes;
+  const call = () => store.compareAndSet(name, expected, wanted);
+  await record(client, 'compareAndSet', [key, deletes ? 0 : value, from], call, Number);
+}
 
 function operateSync(client: number): Promise<void> {
+  if (random.below(12) === 0) return count(client, true);
   const key = anyKey();
   const name = contendedKey(key);
   if (isWrite()) {
-    if (isDelete()) return record(client, 'deleteSync', [key], () => store.deleteSync(name), Number);
+    if (isDelete(60)) return record(client, 'deleteSync', [key], () => store.deleteSync(name), Number);
     const { value, bytes } = nextValue(key);
     return record(client, 'setSync', [key, value], () => store.setSync(name, bytes), toNothing);
   }
@@ -92,11 +122,14 @@ function operateSync(client: number): Promise<void> {
 }
 
 async function operate(client: number): Promise<void> {
+  if (random.below(12) === 0) return count(client, false);
   const key = anyKey();
   const name = contendedKey(key);
   if (isWrite()) {
     writing[key] = (writing[key] ?? 0) + 1;
-    if (isDelete()) {
+    if (random.below(3) === 0) {
+      await swap(client, key);
+    } else if (isDelete(8)) {
       await record(client, 'delete', [key], () => store.delete(name), Number);
     } else {
       const { value, bytes } = nextValue(key);
@@ -146,7 +179,7 @@ class Filler {
 }
 
 async function loop(operation: () => Promise<void>): Promise<void> {
-  while (!stopped) await operation();
+  while (!work.stopped) await operation();
 }
 
 const filler = new Filler();
@@ -156,5 +189,5 @@ const syncClient = loop(async () => {
   await nextTurn();
 });
 await Promise.all([syncClient, ...[1, 2].map((client) => loop(() => operate(client)))]);
-await store.close();
+await Promise.all([store.close(), counters.close()]);
 await tell('done');

@@ -4,6 +4,9 @@ import { sizeFrom, stamped, stampOf } from '../fixtures/stamped-values.js';
 
 export const contendedKeys = 6;
 export const contendedKey = (number: number): string => `hot-${String(number).padStart(8, '0')}`;
+/** Keys of a store of their own, behind the others in a history: numbers, which are only ever incremented and read. */
+export const counterKeys = 2;
+export const countersOf = (file: string): string => `${file}-counters`;
 export const fillerKey = (process: number, number: number): string => `filler-${process}-${number}`;
 
 /**

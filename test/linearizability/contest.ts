@@ -1,8 +1,8 @@
 // Processes that are at work on one store while some are stopped for a moment, and others killed and started anew.
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Random } from '../fixtures/random.js';
 import { TestProcess } from '../rig/process-tools.js';
-import { Random } from './random.js';
 
 export interface ContestOptions {
   readonly script: URL;

@@ -12,6 +12,7 @@ import { Store } from 'faultless';
 import { runsHere } from '../rig/environment.js';
 import { brokenAddonUnavailableReason, buildBrokenAddon } from './broken-addon.js';
 import { describeViolation, findViolation, type Violation } from './checker.js';
+import { countersOf } from './contention.js';
 import { holdContest } from './contest.js';
 import { type History, readHistory } from './history.js';
 
@@ -35,6 +36,7 @@ async function play(
   env?: Record<string, string>,
 ): Promise<Judgement> {
   await (await Store.open(file, { encoding: 'buffer' })).close();
+  await (await Store.open(countersOf(file))).close();
   const logs: string[] = [];
   const roles = ['writer', 'writer', 'filler', 'reader'];
   const { kills, stderr } = await holdContest(t, {
@@ -52,7 +54,7 @@ async function play(
   });
   const history = readHistory(logs);
   const violations = [...history.operations.values()].flatMap((operations) => findViolation(operations) ?? []);
-  for (const path of [file, ...logs]) rmSync(path);
+  for (const path of [file, countersOf(file), ...logs]) rmSync(path);
   const operations = Object.values(history.counts).reduce((sum, count) => sum + count, 0);
   t.diagnostic(
     `seed ${seed}: ${operations} operations, ${history.unanswered} writes unanswered, ${kills} kills; ` +
@@ -98,7 +100,7 @@ describe('histories of several processes', { skip: process.platform !== 'linux' 
       wrong: 'return true;',
     });
     const start = performance.now();
-    for (let round = 0; round < 20; round++) {
+    for (let round = 0; round < 90; round++) {
       const { violations } = await play(t, join(inMemory, `mistaken-${round}`), firstSeed + round, 2, env);
       const [violation] = violations;
       if (violation === undefined) continue;

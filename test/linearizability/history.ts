@@ -18,6 +18,9 @@ export const methods = {
   getMany: 'get',
   has: 'has',
   hasSync: 'has',
+  compareAndSet: 'swap',
+  increment: 'add',
+  incrementSync: 'add',
 } as const satisfies Record<string, Operation['kind']>;
 
 export type Method = keyof typeof methods;
@@ -39,10 +42,12 @@ export interface Call {
   readonly key: number;
   /** set: what it writes, as in Operation. */
   readonly value: number;
+  /** compareAndSet: likewise. */
+  readonly expected: number;
   readonly invoked: bigint;
 }
 
-const isWrite = (method: Method): boolean => methods[method] === 'set' || methods[method] === 'delete';
+const isWrite = (method: Method): boolean => methods[method] !== 'get' && methods[method] !== 'has';
 
 /** One process's file. */
 export class HistoryLog implements Disposable {
@@ -55,8 +60,8 @@ export class HistoryLog implements Disposable {
   }
 
   /** To be called right before the call itself. */
-  call(client: number, method: Method, key: number, value: number): Call {
-    const call = { client, method, key, value, invoked: process.hrtime.bigint() };
+  call(client: number, method: Method, key: number, value: number, expected = 0): Call {
+    const call = { client, method, key, value, expected, invoked: process.hrtime.bigint() };
     if (isWrite(method)) {
       this.#append(called, call, value, 0n);
       this.#flush();
@@ -83,6 +88,7 @@ export class HistoryLog implements Disposable {
     buffer.writeUInt16LE(call.client, at + 2);
     buffer.writeUInt32LE(call.key, at + 4);
     buffer.writeUInt32LE(value, at + 8);
+    buffer.writeUInt32LE(call.expected, at + 12);
     buffer.writeBigUInt64LE(call.invoked, at + 16);
     buffer.writeBigUInt64LE(returned, at + 24);
     this.#filled = at + lineBytes;
@@ -105,6 +111,15 @@ export interface History {
   readonly unanswered: number;
 }
 
+/** A write that has been called. */
+interface Written {
+  readonly method: Method;
+  readonly key: number;
+  readonly value: number;
+  readonly expected: number;
+  readonly invoked: number;
+}
+
 /** What the processes that wrote these files did, those included that were killed. */
 export function readHistory(paths: readonly string[]): History {
   const operations = new Map<number, Operation[]>();
@@ -114,13 +129,13 @@ export function readHistory(paths: readonly string[]): History {
   paths.forEach((path, number) => {
     const bytes = readFileSync(path);
     /** The write that each client has called and that has not ended. */
-    const open = new Map<number, { method: Method; key: number; value: number; invoked: number }>();
-    const add = (client: number, method: Method, key: number, value: number, invoked: number, returned: number) => {
+    const open = new Map<number, Written>();
+    const add = (client: number, method: Method, key: number, rest: Omit<Operation, 'kind' | 'label'>) => {
       const label = `${method} of key ${key}, process ${number}, client ${client}`;
       const ofKey = operations.get(key) ?? [];
-      ofKey.push({ kind: methods[method], value, invoked, returned, label });
+      ofKey.push({ kind: methods[method], label, ...rest });
       operations.set(key, ofKey);
-      if (returned === Infinity) unanswered++;
+      if (rest.returned === Infinity) unanswered++;
       else counts[method]++;
     };
     for (let at = 0; at + lineBytes <= bytes.length; at += lineBytes) {
@@ -129,11 +144,12 @@ export function readHistory(paths: readonly string[]): History {
       const client = bytes.readUInt16LE(at + 2);
       const key = bytes.readUInt32LE(at + 4);
       const value = bytes.readUInt32LE(at + 8);
+      const expected = bytes.readUInt32LE(at + 12);
       // Nanoseconds since the host started: exact in a number for a hundred days, and good to 4 ns for years.
       const invoked = Number(bytes.readBigUInt64LE(at + 16));
       const returned = Number(bytes.readBigUInt64LE(at + 24));
       if (phase === called) {
-        open.set(client, { method, key, value, invoked });
+        open.set(client, { method, key, value, expected, invoked });
         continue;
       }
       const ending = endings[phase];
@@ -141,12 +157,17 @@ export function readHistory(paths: readonly string[]): History {
       if (written !== undefined) open.delete(client);
       if (ending === 'wrong') wrong.push(`${method} of key ${key} by process ${number} at ${invoked} ns`);
       if (ending === 'answered') {
-        add(client, method, key, methods[method] === 'set' ? (written?.value ?? 0) : value, invoked, returned);
+        const kind = methods[method];
+        const answered = kind === 'set' || kind === 'swap' ? (written?.value ?? 0) : value;
+        const swap = kind === 'swap' ? { expected, done: value === 1 } : {};
+        add(client, method, key, { value: answered, invoked, returned, ...swap });
       } else if (written !== undefined) {
-        add(client, method, key, written.value, invoked, Infinity);
+        add(client, method, key, { value: written.value, expected, invoked, returned: Infinity });
       }
     }
-    for (const [client, { method, key, value, invoked }] of open) add(client, method, key, value, invoked, Infinity);
+    for (const [client, { method, key, value, expected, invoked }] of open) {
+      add(client, method, key, { value, expected, invoked, returned: Infinity });
+    }
   });
   return { operations, wrong, counts, unanswered };
 }

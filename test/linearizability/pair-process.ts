@@ -3,9 +3,9 @@
 //   pair-0, pair-1: the only writer of that pair; reader; reader-without-write-permission.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Store } from 'faultless';
+import { Random } from '../fixtures/random.js';
 import { stamped, stampOf } from '../fixtures/stamped-values.js';
-import { received, tell } from '../rig/child.js';
-import { Random } from './random.js';
+import { received, tell, workUntilStop } from '../rig/child.js';
 
 export interface Views {
   /** The second value was of the same age as the first. */
@@ -22,10 +22,7 @@ const others = Array.from({ length: 40 }, (_, index) => `other-${index}`);
 const store = await Store.open(file, { encoding: 'buffer', readOnly: role === 'reader-without-write-permission' });
 await tell('ready');
 await received('go');
-let stopped = false;
-void received('stop').then(() => {
-  stopped = true;
-});
+const work = workUntilStop();
 
 const makeValue = (key: string, sequence: number): Buffer =>
   stamped(key, { writer: 0, sequence }, random.below(20) === 0 ? 70_000 : 6000);
@@ -39,7 +36,7 @@ async function writePairs(pair: string): Promise<void> {
   const [first, second] = [`${pair}-first`, `${pair}-second`];
   let sequence = sequenceIn(first, store.getSync(first));
   store.setSync(second, makeValue(second, sequence));
-  while (!stopped) {
+  while (!work.stopped) {
     for (let i = 0; i < 10; i++) {
       sequence++;
       store.setSync(first, makeValue(first, sequence));
@@ -56,7 +53,7 @@ async function writePairs(pair: string): Promise<void> {
 
 async function readPairs(): Promise<Views> {
   const views: Views = { same: 0, between: 0, wrong: [] };
-  while (!stopped) {
+  while (!work.stopped) {
     const pair = random.pick(pairs);
     const [first, second] = [`${pair}-first`, `${pair}-second`];
     const between = others.slice(0, random.below(others.length));

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -48,6 +49,17 @@ void PrintLine(const std::string& line) {
   if (::write(STDOUT_FILENO, text.data(), text.size()) < 0) failures.fetch_add(1);
 }
 
+/** Of this process and of those that it has waited for: tells a slow test from a busy machine. */
+int64_t ProcessorMs() {
+  int64_t us = 0;
+  for (const int whose : {RUSAGE_SELF, RUSAGE_CHILDREN}) {
+    rusage usage{};
+    ::getrusage(whose, &usage);
+    for (const timeval& time : {usage.ru_utime, usage.ru_stime}) us += int64_t{time.tv_sec} * 1'000'000 + time.tv_usec;
+  }
+  return us / 1000;
+}
+
 int RunProcess(std::string_view name, const std::vector<std::string>& arguments) {
   for (const Process& process : Processes()) {
     if (process.name != name) continue;
@@ -65,6 +77,7 @@ int RunTests(std::string_view filter) {
     failures = 0;
     skipped = false;
     auto start = std::chrono::steady_clock::now();
+    const int64_t processor_before_ms = ProcessorMs();
     test.body();
     auto elapsed_ms =
         std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - start).count();
@@ -78,7 +91,8 @@ int RunTests(std::string_view filter) {
     } else {
       passed++;
     }
-    PrintLine(std::string("  ") + outcome + " " + test.name + " (" + std::to_string(elapsed_ms) + " ms)");
+    PrintLine(std::string("  ") + outcome + " " + test.name + " (" + std::to_string(elapsed_ms) + " ms, processor " +
+              std::to_string(ProcessorMs() - processor_before_ms) + " ms)");
   }
   PrintLine("  " + std::to_string(passed) + " passed, " + std::to_string(failed) + " failed, " + std::to_string(skips) +
             " skipped");

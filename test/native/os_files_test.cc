@@ -274,6 +274,23 @@ TEST(Files, PunchedHolesReadAsZeros) {
   EXPECT_EQ(byte, 'A');
 }
 
+TEST(Files, ARangeIsCopiedToTheSamePlace) {
+  TestFile source(Pages(16), 's');
+  TestFile target(Pages(4), 't');
+  const Status status = CopyRange(source.fd, target.fd, Pages(2) + 5, Pages(6));
+  if (kPortable || status.code() == Code::kUnsupported) {
+    EXPECT_CODE(status, Code::kUnsupported);
+    return;
+  }
+  ASSERT_OK(status);
+  EXPECT_EQ(target.Size(), Pages(8) + 5);
+  std::string text(Pages(8) + 5, '-');
+  ASSERT_OK(ReadAt(target.fd, text.data(), text.size(), 0));
+  EXPECT_TRUE(text == std::string(Pages(2) + 5, 't') + std::string(Pages(6), 's'));
+  // What is not there cannot be copied: no success with less.
+  EXPECT_TRUE(!CopyRange(source.fd, target.fd, Pages(15), Pages(2)).ok());
+}
+
 TEST(Files, AFullFilesystemLeavesTheFileAsItWas) {
   if (!IsRoot()) return harness::Skip("mounting a small tmpfs needs root");
   harness::TemporaryDirectory directory;

@@ -1,7 +1,12 @@
 // Byte locks and waiting on words, between descriptors, processes and PID namespaces.
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include <cerrno>
+#include <cstddef>
 #include <thread>
 
 #include "os_fixture.h"
@@ -263,6 +268,54 @@ TEST(Waiting, WakesAsManyAsAsked) {
   }
   for (std::thread& thread : threads) thread.join();
 }
+
+/** Sleeps on 100 words until another process changes, or only wakes, the last one; then until the time is over. */
+void WaitOnManyWords(SharedWord& shared) {
+  std::vector<WaitedWord> words;
+  for (size_t i = 0; i < 100; ++i) words.push_back({shared.word + 10 + i, 0});
+  std::atomic<uint32_t>* const last = shared.word + 109;
+  Child other = Child::Fork([&] {
+    usleep(20'000);
+    last->store(1);
+    WakeWord(last, 1);
+  });
+  const uint64_t before_ns = MonotonicNs();
+  while (last->load() == 0) WaitOnWords(words.data(), words.size(), kLongUs);
+  EXPECT_LT(MonotonicNs() - before_ns, uint64_t{kLongUs} * 500);
+  EXPECT_EQ(other.Wait(), 0);
+  WaitOnWords(words.data(), words.size(), kLongUs);  // at once: one of them differs
+  words.pop_back();
+  const uint64_t start_ns = MonotonicNs();
+  while (MonotonicNs() - start_ns < 20'000'000) WaitOnWords(words.data(), words.size(), 20'000);
+  WaitOnWords(words.data(), words.size(), 0);
+  WaitOnWords(words.data(), 1, 1'000);
+  EXPECT_LT(MonotonicNs() - start_ns, uint64_t{kLongUs} * 500);
+}
+
+TEST(Waiting, OnManyWords) {
+  SharedWord shared;
+  WaitOnManyWords(shared);
+}
+
+#if !defined(FAULTLESS_OS_PORTABLE)
+TEST(Waiting, OnManyWordsWhereTheKernelHasNoCallForIt) {
+  Child child = Child::Fork([] {
+    // futex_waitv answers ENOSYS from here on, as before Linux 5.16.
+    sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 449, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program{sizeof code / sizeof code[0], code};
+    ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+    SharedWord shared;
+    WaitOnManyWords(shared);
+  });
+  EXPECT_EQ(child.Wait(), 0);
+}
+#endif
 
 }  // namespace
 }  // namespace faultless::os

@@ -49,6 +49,31 @@ TEST(Mapping, ATebibyteOverAShortFileSeesItGrow) {
   EXPECT_EQ(byte, 'u');
 }
 
+TEST(Mapping, APrivateCopyGoesOnBehindTheFileAndNeverReachesIt) {
+  TestFile file(Pages(2) + 100);
+  int fd = -1;
+  ASSERT_OK(OpenFile(file.path.c_str(), Access::kReadOnly, &fd));
+  std::byte* base = nullptr;
+  constexpr uint64_t kLength = uint64_t{1} << 40;
+  ASSERT_OK(MapPrivateCopy(fd, Pages(2) + 100, kLength, &base));
+  auto* const bytes = reinterpret_cast<volatile uint8_t*>(base);
+  EXPECT_EQ(bytes[Pages(2) + 99], 'A');
+  EXPECT_EQ(bytes[Pages(2) + 100], 0);
+  for (const uint64_t offset : {uint64_t{0}, Pages(2) + 50, Pages(2) + 200, Pages(3), kLength - 1}) {
+    bytes[offset] = 'P';
+    EXPECT_EQ(bytes[offset], 'P');
+  }
+  EXPECT_EQ(bytes[1], 'A');
+  CloseFile(fd);
+  uint8_t content[200];
+  ASSERT_OK(ReadAt(file.fd, content, 100, Pages(2)));
+  EXPECT_EQ(content[50], 'A');
+  FileInfo info{};
+  ASSERT_OK(StatFile(file.fd, &info));
+  EXPECT_EQ(info.size_bytes, Pages(2) + 100);
+  ASSERT_OK(UnmapFile(base, kLength));
+}
+
 TEST(Mapping, PrivateStoresStayPrivate) {
   TestFile file(Pages(1));
   PlainMapping mapping(file.fd, Pages(1), Access::kReadWrite, false);

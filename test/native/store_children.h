@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <cstring>
@@ -47,9 +48,14 @@ inline std::string MakeValue(const std::string& key, uint64_t number, uint64_t s
   return value;
 }
 
-/** The number of a value that MakeValue made for this key; 0: it is none, or not whole. */
+/** The number of a value that MakeValue made for this key, or that an increment did; 0: it is none, or not whole. */
 inline uint64_t NumberOf(const std::string& key, const std::string& value) {
   uint64_t number = 0;
+  if (value.size() == faultless::store::kNumberBytes && value[0] == faultless::store::kNumberMark) {
+    double counted;
+    std::memcpy(&counted, value.data() + 1, sizeof counted);
+    return static_cast<uint64_t>(counted);
+  }
   uint64_t size = 0;
   const char* const end = value.data() + value.size();
   auto parsed = std::from_chars(value.data(), end, number);
@@ -136,6 +142,27 @@ inline void WriteImage(const std::string& path, const Image& image) {
     at += static_cast<size_t>(put);
   }
   ::close(fd);
+}
+
+/** Pages of a file that are in memory. */
+inline uint64_t ResidentPages(int fd) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) ::abort();
+  const auto size = static_cast<size_t>(status.st_size);
+  void* const address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+  if (address == MAP_FAILED) ::abort();
+  std::vector<unsigned char> resident(size / 4096 + 1);
+  if (::mincore(address, size, resident.data()) != 0) ::abort();
+  ::munmap(address, size);
+  return static_cast<uint64_t>(std::count_if(resident.begin(), resident.end(), [](unsigned char c) { return c & 1; }));
+}
+
+inline uint64_t ResidentPages(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) ::abort();
+  const uint64_t pages = ResidentPages(fd);
+  ::close(fd);
+  return pages;
 }
 
 /** Keys of the store at `path` that fall into its first `shards` shards: little data makes much cleaning there. */

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <functional>
 
-#include "store_killer.h"
+#include "store_scenarios.h"
 
 // In the place of libc's: processes are killed here, never the machine.
 extern "C" int fdatasync(int) { return 0; }
@@ -13,7 +13,6 @@ extern "C" int fdatasync(int) { return 0; }
 namespace {
 
 using namespace store_test;
-using faultless::format::ShardControl;
 
 /** File, maxBytes, point (0: count only), file for the sites, action, key, number, size. */
 CHILD_PROCESS(Victim) {
@@ -36,152 +35,6 @@ CHILD_PROCESS(Victim) {
   if (fail_points.fail_at == 0) sites.count() = static_cast<uint32_t>(fail_points.passed.load());
   ASSERT_OK(status);
   ::_exit(0);  // as a kill: whoever comes next finds the store open
-}
-
-// ───────────────────────────────────────────────────────────── scenarios
-
-/** What one operation may change that a scenario is about. */
-struct Figures {
-  uint64_t published_units;
-  uint64_t directory_depth;
-  uint64_t entry_places;
-  uint64_t head_unit;
-  uint64_t tail;
-  uint64_t tail_unit;
-};
-
-Figures FiguresOf(const std::string& path, uint32_t shard_index) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  alignas(64) std::byte control[sizeof(ShardControl)];
-  static_assert(sizeof(faultless::format::AllocatorControl) == sizeof control);
-  const auto read = [&](uint64_t offset) {
-    if (fd < 0 || ::pread(fd, control, sizeof control, static_cast<off_t>(offset)) != sizeof control) ::abort();
-  };
-  Figures figures{};
-  read(faultless::format::kAllocatorOffset);
-  figures.published_units =
-      reinterpret_cast<const faultless::format::AllocatorControl*>(control)->published_units.load();
-  read(faultless::format::kShardsOffset + shard_index * sizeof(ShardControl));
-  ::close(fd);
-  const auto& shard = *reinterpret_cast<const ShardControl*>(control);
-  figures.directory_depth = shard.directory.load() & 0xFF;
-  figures.entry_places = shard.entry_places.load();
-  figures.head_unit = shard.head_unit.load();
-  figures.tail = shard.tail.load();
-  figures.tail_unit = shard.tail_unit.load();
-  return figures;
-}
-
-using Wanted = std::function<bool(const Figures& before, const Figures& after)>;
-
-/** A scenario whose operation is the first of `operations` that does what is wanted, all in shard 0. */
-void FindScenario(const harness::TemporaryDirectory& directory, const std::string& empty, const std::string& name,
-                  const std::function<Operation(uint64_t)>& operation_at, const Wanted& wanted, Scenario* scenario) {
-  scenario->name = name;
-  const std::string trial = directory.File("trial.store");
-  CopyFile(empty, trial);
-  uint64_t found = 0;
-  {
-    const auto store = Open(trial, scenario->max_bytes);
-    for (Figures before = FiguresOf(trial, 0);; found++) {
-      ASSERT_LT(found, 100'000) << name << "never happens";
-      ASSERT_OK(Run(*store, operation_at(found))) << name << found;
-      const Figures after = FiguresOf(trial, 0);
-      if (wanted(before, after)) break;
-      before = after;
-    }
-    ASSERT_OK(store->Close());
-  }
-  scenario->file = directory.File(name + ".store");
-  CopyFile(empty, scenario->file);
-  const auto store = Open(scenario->file, scenario->max_bytes);
-  for (uint64_t i = 0; i < found; i++) {
-    ASSERT_OK(Run(*store, operation_at(i))) << name << i;
-    Apply(operation_at(i), &scenario->before);
-  }
-  ASSERT_OK(store->Close());
-  scenario->operation = operation_at(found);
-}
-
-/** A file that went through `operations`. */
-void MakeScenario(const harness::TemporaryDirectory& directory, const std::string& name,
-                  const std::vector<Operation>& operations, const Operation& operation, Scenario* scenario,
-                  bool flush_first = false) {
-  scenario->name = name;
-  scenario->file = directory.File(name + ".store");
-  const auto store = Open(scenario->file, scenario->max_bytes);
-  for (const Operation& one : operations) {
-    ASSERT_OK(Run(*store, one));
-    Apply(one, &scenario->before);
-  }
-  if (flush_first) {
-    ASSERT_OK(store->Flush());
-  }
-  ASSERT_OK(store->Close());
-  scenario->operation = operation;
-}
-
-std::vector<Operation> SomeKeys(int count, uint64_t size) {
-  std::vector<Operation> operations;
-  for (int i = 0; i < count; i++) {
-    operations.push_back({Action::kSet, "key" + std::to_string(i), 1, size + static_cast<uint64_t>(i) * 7 % 90});
-  }
-  return operations;
-}
-
-uint64_t Seed() {
-  const char* const given = ::getenv("FAULTLESS_SEED");
-  static const uint64_t seed = given != nullptr ? std::stoull(given) : std::random_device{}();
-  return seed;
-}
-
-/** Kills per scenario, place and kind of successor; FAULTLESS_KILLS asks for more. */
-size_t MostKills() {
-  const char* const given = ::getenv("FAULTLESS_KILLS");
-  if (given != nullptr) return std::stoull(given);
-  return kSanitized ? 3 : 12;
-}
-
-void TryBoth(const Scenario& scenario, const harness::TemporaryDirectory& directory) {
-  Killer killer(scenario, directory, Seed());
-  killer.Try(true, MostKills());
-  killer.Try(false, MostKills());
-  EXPECT_GT(killer.kills(), 0) << scenario.name;
-  std::printf("    %s: %lu points, %lu kills, taking over: %lu stores, %lu loads; seed %lu\n", scenario.name.c_str(),
-              killer.points(), killer.kills(), killer.worst().stores, killer.worst().loads, Seed());
-}
-
-/** On a disk there is limbo, in RAM space is free at once. */
-struct Place {
-  explicit Place(bool disk) {
-    const char* const before = ::getenv("TMPDIR");
-    if (before != nullptr) before_ = before;
-    if (disk) {
-      there = UseDisk();
-    } else {
-      there = ::access("/dev/shm", W_OK) == 0 && ::setenv("TMPDIR", "/dev/shm", 1) == 0;
-    }
-  }
-  ~Place() {
-    if (before_.empty()) {
-      ::unsetenv("TMPDIR");
-    } else {
-      ::setenv("TMPDIR", before_.c_str(), 1);
-    }
-  }
-  bool there = false;
-
- private:
-  std::string before_;
-};
-
-void ForEachPlace(const std::function<void(const harness::TemporaryDirectory&)>& body) {
-  for (const bool disk : {true, false}) {
-    const Place place(disk);
-    if (!place.there) continue;
-    const harness::TemporaryDirectory directory;
-    body(directory);
-  }
 }
 
 TEST(StoreFailPoints, SmallWrites) {
@@ -221,6 +74,55 @@ TEST(StoreFailPoints, LargeValues) {
   });
 }
 
+TEST(StoreFailPoints, WritesThatDependOnWhatIsThere) {
+  ForEachPlace([](const harness::TemporaryDirectory& directory) {
+    std::vector<Operation> operations = SomeKeys(40, 60);
+    operations.push_back({Action::kSet, "large", 1, 270'000});
+    operations.push_back({Action::kIncrement, "counter", 5, 0});
+    const std::pair<const char*, Operation> tried[] = {
+        {"swap", {Action::kSwap, "key3", 7, 120}},
+        {"swap of an absent key", {Action::kSwap, "another key", 7, 120}},
+        {"swap of large values", {Action::kSwap, "large", 7, 200'000}},
+        {"increment", {Action::kIncrement, "counter", 7, 0}},
+        {"increment of an absent key", {Action::kIncrement, "another counter", 7, 0}},
+        {"touch", {Action::kTouch, "key3", 1, 90}},
+        {"touch of a large value", {Action::kTouch, "large", 1, 270'000}},
+    };
+    for (const auto& [name, operation] : tried) {
+      Scenario scenario;
+      MakeScenario(directory, name, operations, operation, &scenario, /*flush_first=*/true);
+      TryBoth(scenario, directory);
+    }
+  });
+}
+
+TEST(StoreFailPoints, Sweeping) {
+  ForEachPlace([](const harness::TemporaryDirectory& directory) {
+    const std::string empty = directory.File("empty");
+    ASSERT_OK(Open(empty, uint64_t{256} << 20)->Close());
+    const std::vector<std::string> keys = KeysInShards(empty, 1, 30, "k");
+    Scenario scenario;
+    scenario.name = "sweeping";
+    scenario.expires = true;
+    scenario.file = directory.File("sweeping.store");
+    CopyFile(empty, scenario.file);
+    const auto store = Open(scenario.file, scenario.max_bytes);
+    const uint64_t expires_at_ms = store->ExpiryAfter(300);
+    for (size_t i = 0; i < keys.size(); i++) {
+      const bool stays = i % 4 == 0;
+      const std::string value = MakeValue(keys[i], 1, i == 1 || i == 2 ? 140'000 : 100);
+      ASSERT_OK(Patiently([&] { return store->Set(AsBytes(keys[i]), AsBytes(value), {stays ? 0 : expires_at_ms}); }));
+      if (stays) scenario.before[keys[i]] = 1;
+    }
+    ASSERT_OK(store->Flush());
+    EXPECT_EQ(store->Size(), keys.size()) << "too slow: some have been swept already";
+    while (store->NowMs() < expires_at_ms) ::usleep(10'000);
+    ASSERT_OK(store->Close());
+    scenario.operation = {Action::kSet, keys[0], 7, 120};
+    TryBoth(scenario, directory);
+  });
+}
+
 TEST(StoreFailPoints, Clear) {
   ForEachPlace([](const harness::TemporaryDirectory& directory) {
     Scenario small;
@@ -256,6 +158,103 @@ TEST(StoreFailPoints, Splits) {
       },
       &split);
   TryBoth(split, directory);
+}
+
+/** Keys of one shard come and go: the first write that does each thing to the index. */
+TEST(StoreFailPoints, Merges) {
+  const Place place(false);
+  const harness::TemporaryDirectory directory;
+  std::string empty;
+  std::vector<std::string> keys;
+  const auto operation = [&](uint64_t i) {
+    if (i < keys.size()) return Operation{Action::kSet, keys[i], 1, 30};
+    if (i < 2 * keys.size() - 100) return Operation{Action::kDelete, keys[i - keys.size()], 0, 0};
+    return Operation{Action::kSet, keys[(2 * keys.size() - 100 - i) % 100 + keys.size() - 100], i, 30};
+  };
+  const auto quiet = [](const Figures& before, const Figures& after) {
+    return before.head_unit == after.head_unit && before.tail_unit == after.tail_unit;
+  };
+  const auto places = [](const Figures& before, const Figures& after) {
+    return static_cast<int64_t>(after.entry_places - before.entry_places);
+  };
+  const Wanted frees_unit = [&](const Figures& before, const Figures& after) {
+    return quiet(before, after) && places(before, after) < 0 && before.free_units < after.free_units;
+  };
+  // Whether a write that merges gives the unit back by itself depends on where the keys fall: on the store's seed.
+  for (int attempt = 0;; attempt++) {
+    ASSERT_LT(attempt, 30);
+    empty = directory.File("empty" + std::to_string(attempt));
+    ASSERT_OK(Open(empty, uint64_t{256} << 20)->Close());
+    keys = KeysInShards(empty, 1, 6000, "k");
+    if (FindOperation(directory, empty, uint64_t{256} << 20, operation, frees_unit, 15'000) != ~uint64_t{0}) break;
+  }
+  Scenario partial;
+  FindScenario(
+      directory, empty, "split with a piece of a unit that has free ones", operation,
+      [&](const Figures& before, const Figures& after) {
+        return quiet(before, after) && before.entry_places != 0 && places(before, after) > 0 &&
+               before.free_units == after.free_units && before.published_units == after.published_units;
+      },
+      &partial);
+  TryBoth(partial, directory);
+  Scenario merge;
+  FindScenario(
+      directory, empty, "merge", operation,
+      [&](const Figures& before, const Figures& after) {
+        return quiet(before, after) && places(before, after) < 0 && before.free_units == after.free_units;
+      },
+      &merge);
+  TryBoth(merge, directory);
+  Scenario frees;
+  FindScenario(directory, empty, "merge that frees a unit", operation, frees_unit, &frees);
+  TryBoth(frees, directory);
+  Scenario moves;
+  FindScenario(
+      directory, empty, "segment that moves to another unit", operation,
+      [&](const Figures& before, const Figures& after) {
+        return quiet(before, after) && places(before, after) == 0 && before.directory_depth == after.directory_depth &&
+               before.structure_version != after.structure_version && before.entry_places != 0;
+      },
+      &moves);
+  TryBoth(moves, directory);
+}
+
+/** Keys that share the first 11 bits which choose a segment: few of them make the directory large. */
+TEST(StoreFailPoints, LargeDirectories) {
+  const Place place(false);
+  const harness::TemporaryDirectory directory;
+  const std::string empty = directory.File("empty");
+  ASSERT_OK(Open(empty, uint64_t{256} << 20)->Close());
+  faultless::format::Superblock block;
+  const Image image = ReadImage(empty);
+  std::memcpy(&block, image.data(), sizeof block);
+  std::vector<std::string> keys;
+  for (uint64_t i = 0; keys.size() < 1400; i++) {
+    std::string key = std::to_string(i);
+    const uint64_t hash = faultless::HashBytes(key.data(), key.size(), block.hash_seed);
+    if (hash >> 60 == 0 && (hash >> 45 & 0x7FF) == 0) keys.push_back(std::move(key));
+  }
+  const auto operation = [&](uint64_t i) {
+    if (i < keys.size()) return Operation{Action::kSet, keys[i], 1, 30};
+    return Operation{Action::kDelete, keys[(i - keys.size()) % keys.size()], 0, 0};
+  };
+  constexpr uint64_t kSmall = faultless::format::kPieceDirectoryDepth;
+  Scenario grows;
+  FindScenario(
+      directory, empty, "directory that gets a run", operation,
+      [](const Figures& before, const Figures& after) {
+        return before.directory_depth <= kSmall && after.directory_depth > kSmall;
+      },
+      &grows);
+  TryBoth(grows, directory);
+  Scenario shrinks;
+  FindScenario(
+      directory, empty, "directory that leaves its run", operation,
+      [](const Figures& before, const Figures& after) {
+        return before.directory_depth > kSmall && after.directory_depth == kSmall;
+      },
+      &shrinks);
+  TryBoth(shrinks, directory);
 }
 
 TEST(StoreFailPoints, GrowthAndNewExtents) {
@@ -339,6 +338,50 @@ TEST(StoreFailPoints, Flush) {
   TryBoth(flush, directory);
 }
 
+TEST(StoreFailPoints, Compaction) {
+  ForEachPlace([](const harness::TemporaryDirectory& directory) {
+    std::vector<Operation> operations = SomeKeys(60, 2000);
+    for (uint64_t i = 0; i < 150; i++) {
+      operations.push_back({Action::kSet, "key" + std::to_string(Mix(i, 1) % 60), i + 2, Mix(i, 2) % 6000});
+    }
+    for (int i = 0; i < 4; i++) operations.push_back({Action::kSet, "large" + std::to_string(i), 1, 300'000});
+    Scenario unflushed;
+    MakeScenario(directory, "compact", operations, {Action::kCompact, "", 0, 0}, &unflushed);
+    TryBoth(unflushed, directory);
+    for (int i = 0; i < 3; i++) operations.push_back({Action::kDelete, "large" + std::to_string(i), 0, 0});
+    Scenario flushed;
+    MakeScenario(directory, "compact after a flush", operations, {Action::kCompact, "", 0, 0}, &flushed, true);
+    TryBoth(flushed, directory);
+    const auto compacted = [&](const std::string& name, const Operation& operation) {
+      std::vector<Operation> before = operations;
+      before.push_back({Action::kCompact, "", 0, 0});
+      Scenario scenario;
+      MakeScenario(directory, name, before, operation, &scenario);
+      EXPECT_GT(FiguresOf(scenario.file, 0).hollow_units, 8) << name;
+      TryBoth(scenario, directory);
+    };
+    compacted("large value into holes", {Action::kSet, "another", 7, 400'000});
+    compacted("first key of a shard into holes", {Action::kSet, "key3", 7, 70'000});
+  });
+}
+
+TEST(StoreFailPoints, Punching) {
+  ForEachPlace([](const harness::TemporaryDirectory& directory) {
+    const std::string empty = directory.File("empty");
+    ASSERT_OK(Open(empty, uint64_t{256} << 20)->Close());
+    Scenario punch;
+    FindScenario(
+        directory, empty, "a delete that punches",
+        [&](uint64_t i) {
+          constexpr uint64_t kValues = 18;
+          const std::string key = "large" + std::to_string(i % kValues);
+          return i < kValues ? Operation{Action::kSet, key, 1, 1'000'000} : Operation{Action::kDelete, key, 0, 0};
+        },
+        [](const Figures& before, const Figures& after) { return before.punches < after.punches; }, &punch);
+    TryBoth(punch, directory);
+  });
+}
+
 /** An opener settles what others left behind, and may die of it like them. */
 TEST(StoreFailPoints, OpenAfterDeaths) {
   ForEachPlace([](const harness::TemporaryDirectory& directory) {
@@ -412,21 +455,6 @@ TEST(StoreFailPoints, TakingOverIsBounded) {
   EXPECT_GT(costs[0].stores, 5) << "nothing was taken over";
   EXPECT_LE(costs[1].stores, costs[0].stores + 20);
   EXPECT_LE(costs[1].loads, costs[0].loads + 100);
-}
-
-/** Pages of a file that are in memory. */
-uint64_t ResidentPages(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  struct stat status {};
-  if (fd < 0 || ::fstat(fd, &status) != 0) ::abort();
-  const auto size = static_cast<size_t>(status.st_size);
-  void* const address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
-  if (address == MAP_FAILED) ::abort();
-  std::vector<unsigned char> resident(size / 4096 + 1);
-  if (::mincore(address, size, resident.data()) != 0) ::abort();
-  ::munmap(address, size);
-  ::close(fd);
-  return static_cast<uint64_t>(std::count_if(resident.begin(), resident.end(), [](unsigned char c) { return c & 1; }));
 }
 
 /** A store whose last process was killed, cold: opening it and taking over touch as many pages of a large one as of a

@@ -88,7 +88,8 @@ void UseTruncated(Store& store, uint64_t bytes, int* ok, int* failed) {
   static_cast<void>(store.Residency(&share));
   static_cast<void>(store.GetStats());
   static_cast<void>(store.Size());
-  store.Advise(AsBytes("key1"));
+  uint64_t hashes[3];
+  for (const bool advise : {false, true}) store.Prepare(keys, hashes, advise);
 }
 
 void RunTruncation(uint64_t keep_units, bool write_while_gone) {

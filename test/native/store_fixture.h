@@ -1,6 +1,9 @@
 // Purpose: what the native tests of the store share.
 #pragma once
 
+#include <stdlib.h>
+
+#include <functional>
 #include <map>
 #include <memory>
 #include <random>
@@ -29,6 +32,13 @@ class StringSink final : public faultless::store::ValueSink {
   std::string value;
 };
 
+/** Of this process's random numbers: FAULTLESS_SEED, or a new one. */
+inline uint64_t Seed() {
+  const char* const given = ::getenv("FAULTLESS_SEED");
+  static const uint64_t seed = given != nullptr ? std::stoull(given) : std::random_device{}();
+  return seed;
+}
+
 /** kWouldBlock is an invitation to come again. */
 template <typename Call>
 Status Patiently(const Call& call) {
@@ -38,6 +48,22 @@ Status Patiently(const Call& call) {
   }
 }
 
+/** All the steps of a verification, a compaction or a backup, whose progress never goes back. */
+template <typename Work>
+Status RunToEnd(Work& work) {
+  uint64_t before = 0;
+  while (!work.done()) {
+    const Status status = Patiently([&] { return work.Step(); });
+    if (!status.ok()) return status;
+    uint64_t done;
+    uint64_t total;
+    work.Progress(&done, &total);
+    EXPECT_TRUE(done >= before && done <= total) << done << before << total;
+    before = done;
+  }
+  return Code::kOk;
+}
+
 inline std::shared_ptr<Store> Open(const std::string& path, uint64_t max_bytes = uint64_t{1} << 30) {
   OpenOptions options;
   options.path = path;
@@ -45,6 +71,14 @@ inline std::shared_ptr<Store> Open(const std::string& path, uint64_t max_bytes =
   std::shared_ptr<Store> store;
   EXPECT_OK(Store::Open(options, &store));
   return store;
+}
+
+inline Status OpenWith(const std::string& path, const std::function<void(OpenOptions*)>& change,
+                       std::shared_ptr<Store>* store) {
+  OpenOptions options;
+  options.path = path;
+  if (change) change(&options);
+  return Store::Open(options, store);
 }
 
 inline Status Set(Store& store, const std::string& key, const std::string& value) {

@@ -115,10 +115,12 @@ bool IsAnswer(Code code) {
     EXPECT_TRUE(IsAnswer(answer_code)) << (what) << "code" << static_cast<int>(answer_code); \
   } while (false)
 
-void UseDamaged(const std::string& path, bool read_only, const std::string& what) {
+void UseDamaged(const std::string& path, bool read_only, bool salvage, const std::string& what) {
   OpenOptions options;
   options.path = path;
   options.read_only = read_only;
+  options.salvage = salvage;
+  const Image before = read_only ? ReadImage(path) : Image();
   std::shared_ptr<Store> store;
   const Status opened = Store::Open(options, &store);
   EXPECT_ANSWER(opened, what);
@@ -173,7 +175,9 @@ void UseDamaged(const std::string& path, bool read_only, const std::string& what
     EXPECT_ANSWER(store->Set(AsBytes(key), AsBytes(MakeValue(key, 9, i % 50 == 0 ? 150'000 : 3000)), {}), what);
     bool existed;
     EXPECT_ANSWER(store->Delete(AsBytes(KeyOf(i * 5 % kKeys)), &existed), what);
-    store->Advise(AsBytes(key));
+    const faultless::store::Bytes prepared[] = {AsBytes(key)};
+    uint64_t hash;
+    store->Prepare(prepared, {&hash, 1}, i % 2 == 0);
   }
   if (!read_only) {
     EXPECT_ANSWER(store->Flush(), what);
@@ -184,6 +188,9 @@ void UseDamaged(const std::string& path, bool read_only, const std::string& what
     EXPECT_ANSWER(store->Flush(), what);
   }
   EXPECT_ANSWER(store->Close(), what);
+  if (read_only) {
+    EXPECT_TRUE(ReadImage(path) == before) << what << "a reader changed the file";
+  }
 }
 
 /** arguments: directory, first seed. The image is in directory/image; copies of it are damaged, opened and used. */
@@ -203,7 +210,8 @@ CHILD_PROCESS(Victim) {
     WriteImage(path, damaged);
     Board last(arguments[0] + "/last" + arguments[1]);
     last[0] = seed;
-    UseDamaged(path, random() % 6 == 0, "seed " + std::to_string(seed));
+    const bool read_only = random() % 3 == 0;
+    UseDamaged(path, read_only, read_only && random() % 2 == 0, "seed " + std::to_string(seed));
     ::unlink(path.c_str());
   }
 }

@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "base/fail_point.h"
+#include "store/compaction.h"
 #include "store_ledger.h"
 
 namespace store_test {
@@ -14,7 +15,7 @@ namespace store_test {
 using faultless::fail_points;
 using harness::Child;
 
-enum class Action : uint8_t { kSet, kDelete, kClear, kFlush, kOpen, kClose };
+enum class Action : uint8_t { kSet, kDelete, kClear, kFlush, kOpen, kClose, kCompact, kSwap, kIncrement, kTouch };
 
 struct Operation {
   Action action = Action::kSet;
@@ -33,8 +34,48 @@ struct Scenario {
   std::vector<std::pair<Operation, uint64_t>> deaths;  // operations that were killed at a point before this one
   Operation operation;
   Model before;
+  bool expires = false;  // there are expired values besides
   uint64_t max_bytes = uint64_t{256} << 20;
 };
+
+inline Status Compact(Store& store) {
+  const std::shared_ptr<faultless::store::Compaction> compaction = store.Compact();
+  while (!compaction->done()) {
+    const Status status = Patiently([&] { return compaction->Step(); });
+    if (!status.ok()) return status;
+  }
+  return Code::kOk;
+}
+
+/** By compareAndSet, of what the key holds. */
+inline Status Swap(Store& store, const Operation& operation) {
+  std::string held;
+  const bool absent = Get(store, operation.key, &held).code() == Code::kAbsent;
+  const std::string value = MakeValue(operation.key, operation.number, operation.size);
+  const Bytes expected = AsBytes(held);
+  const Bytes wanted = AsBytes(value);
+  bool done = false;
+  const Status status = Patiently(
+      [&] { return store.CompareAndSet(AsBytes(operation.key), absent ? nullptr : &expected, &wanted, {}, &done); });
+  EXPECT_TRUE(done || !status.ok());
+  return status;
+}
+
+/** To the operation's number. */
+inline Status Increment(Store& store, const Operation& operation) {
+  std::string held;
+  const bool absent = Get(store, operation.key, &held).code() == Code::kAbsent;
+  const auto before = absent ? 0.0 : static_cast<double>(NumberOf(operation.key, held));
+  double sum = 0;
+  return Patiently([&] {
+    return store.Increment(AsBytes(operation.key), static_cast<double>(operation.number) - before, {0, true}, &sum);
+  });
+}
+
+inline Status Touch(Store& store, const Operation& operation) {
+  bool existed;
+  return Patiently([&] { return store.Touch(AsBytes(operation.key), {store.ExpiryAfter(1'000'000'000)}, &existed); });
+}
 
 inline Status Run(Store& store, const Operation& operation) {
   bool existed;
@@ -49,14 +90,26 @@ inline Status Run(Store& store, const Operation& operation) {
       return store.Flush();
     case Action::kClose:
       return store.Close();
+    case Action::kCompact:
+      return Compact(store);
+    case Action::kSwap:
+      return Swap(store, operation);
+    case Action::kIncrement:
+      return Increment(store, operation);
+    case Action::kTouch:
+      return Touch(store, operation);
     case Action::kOpen:
       break;
   }
   return Code::kOk;
 }
 
+inline bool SetsItsKey(Action action) {
+  return action == Action::kSet || action == Action::kSwap || action == Action::kIncrement;
+}
+
 inline void Apply(const Operation& operation, Model* model) {
-  if (operation.action == Action::kSet) (*model)[operation.key] = operation.number;
+  if (SetsItsKey(operation.action)) (*model)[operation.key] = operation.number;
   if (operation.action == Action::kDelete) model->erase(operation.key);
   if (operation.action == Action::kClear) model->clear();
 }
@@ -209,7 +262,11 @@ class Killer {
 
   void Expect(const MapSink& found, const Store& store, const Model& expected) {
     EXPECT_FALSE(found.twice) << what_;
-    EXPECT_EQ(store.Size(), found.entries.size()) << what_;
+    if (scenario_.expires) {
+      EXPECT_GE(store.Size(), found.entries.size()) << what_;
+    } else {
+      EXPECT_EQ(store.Size(), found.entries.size()) << what_;
+    }
     EXPECT_EQ(found.entries.size(), expected.size()) << what_;
     for (const auto& [key, number] : expected) {
       const auto at = found.entries.find(key);
@@ -279,7 +336,7 @@ class Killer {
     const auto now = settled.entries.find(scenario_.operation.key);
     const uint64_t early_number = early_there ? NumberOf(scenario_.operation.key, early) : 0;
     const bool was_new =
-        scenario_.operation.action == Action::kSet && early_there && early_number == scenario_.operation.number;
+        SetsItsKey(scenario_.operation.action) && early_there && early_number == scenario_.operation.number;
     if (was_new) {
       EXPECT_TRUE(now != settled.entries.end() && now->second == early) << what_ << "what was read is gone";
     }

@@ -3,6 +3,7 @@
 // only.
 #pragma once
 
+#include <bit>
 #include <map>
 #include <set>
 #include <sstream>
@@ -16,7 +17,9 @@ namespace store_test {
 
 class Ledger {
  public:
-  explicit Ledger(const Image& image) : image_(image), base_(reinterpret_cast<const std::byte*>(image.data())) {}
+  /** The file's bytes, aligned as a mapping is. */
+  Ledger(const std::byte* base, uint64_t bytes) : base_(base), bytes_(bytes) {}
+  explicit Ledger(const Image& image) : Ledger(reinterpret_cast<const std::byte*>(image.data()), image.size() * 8) {}
 
   /** What is wrong, a line each; empty: nothing is. */
   std::string Check() {
@@ -25,7 +28,7 @@ class Ledger {
     if (block_.state != static_cast<uint32_t>(FileState::kClean)) Say() << "not closed\n";
     head_units_ = HeadUnits(block_.shard_count);
     published_ = allocator().published_units.load();
-    if (published_ * kUnitBytes > image_.size() * 8) return "shorter than published";
+    if (published_ * kUnitBytes > bytes_) return "shorter than published";
     CheckIntent(allocator().intent, allocator().lock, "the allocator");
     CheckFree();
     CheckLimbo();
@@ -78,6 +81,13 @@ class Ledger {
   }
   bool IsTable(uint64_t unit) const { return unit % kUnitsPerGroup == 0 || unit == head_units_; }
 
+  uint64_t CountHoles(uint64_t begin, uint64_t units) const {
+    uint64_t count = 0;
+    for (uint64_t unit = begin; unit < begin + units; unit++)
+      count += Entry(unit & ~uint64_t{63}).holes.load() >> unit % 64 & 1;
+    return count;
+  }
+
   /** Notes the owner of a run; false where it is no such run, or owned already. */
   bool Own(uint64_t unit, RunKind kind, const std::string& owner, EntryView* view = nullptr) {
     EntryView own;
@@ -99,17 +109,27 @@ class Ledger {
 
   void CheckFree() {
     uint64_t units = 0;
-    for (uint32_t size_class = 0; size_class < faultless::format::kClasses; size_class++) {
+    uint64_t hollow_units = 0;
+    for (uint32_t list = 0; list < 2 * faultless::format::kClasses; list++) {
       uint64_t previous = 0;
-      for (uint64_t unit = allocator().free_heads[size_class].load(); unit != 0;) {
+      const uint32_t size_class = list / 2;
+      const bool hollow = list % 2 == 1;
+      const Word& head = hollow ? allocator().hollow_heads[size_class] : allocator().free_heads[size_class];
+      for (uint64_t unit = head.load(); unit != 0;) {
         EntryView view;
         if (!Own(unit, RunKind::kFree, "a free list", &view)) break;
         if (view.size_class != size_class) Say() << "free unit " << unit << " is on another class's list\n";
         if (Entry(unit).previous.load() != previous) Say() << "free unit " << unit << ": wrong previous\n";
+        const uint64_t holes = CountHoles(unit, uint64_t{1} << size_class);
+        if ((holes == uint64_t{1} << size_class) != hollow) Say() << "free unit " << unit << " is on the wrong list\n";
+        hollow_units += holes;
         units += uint64_t{1} << size_class;
         previous = unit;
         unit = view.next;
       }
+    }
+    if (hollow_units != allocator().hollow_units.load()) {
+      Say() << hollow_units << " units are holes, hollow_units says " << allocator().hollow_units.load() << "\n";
     }
     if (units != allocator().free_units.load()) {
       Say() << units << " units are free, free_units says " << allocator().free_units.load() << "\n";
@@ -162,6 +182,14 @@ class Ledger {
     }
     std::set<uint64_t> units;
     OwnChain(shard.index_units, name + "'s index", &units);
+    uint64_t before = 0;
+    for (uint64_t unit = shard.index_units.load(); units.contains(unit); unit = Entry(unit).next.load()) {
+      if (Entry(unit).previous.load() != before) Say() << name << ": index unit " << unit << " has a wrong previous\n";
+      before = unit;
+    }
+    if (shard.spare_index_unit.load() != 0) {
+      Own(shard.spare_index_unit.load(), RunKind::kIndex, name + "'s spare index unit");
+    }
     std::set<uint64_t> dropped;
     OwnChain(shard.dropped_index_units, name + "'s dropped index", &dropped);
     std::map<uint64_t, bool> records;  // position → whether the index refers to it
@@ -331,9 +359,31 @@ class Ledger {
     for (const Word& spare : shard.spare_pieces) {
       if (spare.load() != 0) add(spare.load());
     }
-    const uint64_t whole = shard.spare_index_unit.load() * kUnitBytes;
-    for (uint64_t i = 0; whole != 0 && i < faultless::format::kPiecesPerUnit; i++) add(whole + i * kPieceBytes);
-    for (uint64_t piece = shard.free_pieces.load(); piece != 0 && add(piece);) piece = At<uint64_t>(piece);
+    std::set<uint64_t> listed;
+    for (uint32_t i = 0; i < faultless::format::kPiecesPerUnit; i++) {
+      uint64_t previous = 0;
+      for (uint64_t unit = shard.free_units[i].load(); unit != 0; unit = Entry(unit).free_links.load() & 0xFFFF'FFFF) {
+        if (!units.contains(unit) || !listed.insert(unit).second) {
+          Say() << name << ": unit " << unit
+                << " is on a list of free pieces, and no unit of the index or listed twice\n";
+          break;
+        }
+        const uint64_t free = Entry(unit).free_pieces().load();
+        if (static_cast<uint32_t>(std::popcount(free)) != i + 1)
+          Say() << name << ": unit " << unit << " is on a wrong list\n";
+        if (Entry(unit).free_links.load() >> 32 != previous)
+          Say() << name << ": unit " << unit << ": wrong free_links\n";
+        previous = unit;
+      }
+    }
+    for (const uint64_t unit : units) {
+      const uint64_t free = Entry(unit).free_pieces().load();
+      if ((free != 0) != listed.contains(unit))
+        Say() << name << ": unit " << unit << " has free pieces and no list, or none\n";
+      for (uint32_t i = 0; i < faultless::format::kPiecesPerUnit; i++) {
+        if ((free >> i & 1) != 0) add(unit * kUnitBytes + i * kPieceBytes);
+      }
+    }
     for (const uint64_t piece : *pieces) {
       if (!units.contains(piece / kUnitBytes)) Say() << name << ": piece " << piece << " is in no unit of the index\n";
     }
@@ -373,6 +423,9 @@ class Ledger {
         unit++;
         continue;
       }
+      if (view.kind != RunKind::kFree && CountHoles(unit, uint64_t{1} << view.size_class) != 0) {
+        Say() << "unit " << unit << " is used and marked as a hole\n";
+      }
       for (uint64_t i = 1; i < uint64_t{1} << view.size_class; i++) {
         if (owners_.contains(unit + i)) Say() << "unit " << unit + i << " is owned, but part of run " << unit << "\n";
       }
@@ -380,8 +433,8 @@ class Ledger {
     }
   }
 
-  const Image& image_;
   const std::byte* const base_;
+  const uint64_t bytes_;
   Superblock block_{};
   uint64_t head_units_ = 0;
   uint64_t published_ = 0;

@@ -8,14 +8,6 @@ namespace {
 using namespace store_test;
 using harness::Child;
 
-Status OpenWith(const std::string& path, const std::function<void(OpenOptions*)>& change,
-                std::shared_ptr<Store>* store) {
-  OpenOptions options;
-  options.path = path;
-  if (change) change(&options);
-  return Store::Open(options, store);
-}
-
 void WriteFile(const std::string& path, const std::string& content) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0 || ::write(fd, content.data(), content.size()) != static_cast<ssize_t>(content.size())) ::abort();

@@ -182,6 +182,14 @@ CHILD_PROCESS(Holder) {
 
 uint64_t NowMs() { return faultless::os::MonotonicNs() / 1'000'000; }
 
+/** A child that writes one key over and over, beside 400 others. */
+Child StartHolder(const harness::TemporaryDirectory& directory, Store& store, const Board& board) {
+  for (int i = 0; i < 400; i++) EXPECT_OK(Set(store, std::to_string(i), "value"));
+  Child child = Child::Start("Holder", {directory.File("a.store"), directory.File("board")});
+  WaitFor(board[kReady], 1);
+  return child;
+}
+
 /** Stops the child in the middle of a write, so that the key's shard is locked. */
 bool StopHolding(const Child& child, Store& store) {
   for (int attempt = 0; attempt < 3000; attempt++) {
@@ -198,12 +206,9 @@ bool StopHolding(const Child& child, Store& store) {
 
 TEST(StoreProcesses, AStoppedLockHolderHoldsUpItsShardAlone) {
   const harness::TemporaryDirectory directory;
-  const std::string path = directory.File("a.store");
   const Board board(directory.File("board"));
-  auto store = Open(path);
-  for (int i = 0; i < 400; i++) ASSERT_OK(Set(*store, std::to_string(i), "value"));
-  Child child = Child::Start("Holder", {path, directory.File("board")});
-  WaitFor(board[kReady], 1);
+  const auto store = Open(directory.File("a.store"));
+  Child child = StartHolder(directory, *store, board);
   for (int round = 0; round < 3; round++) {
     ASSERT_TRUE(StopHolding(child, *store));
     const uint64_t begin = NowMs();
@@ -242,8 +247,9 @@ TEST(StoreProcesses, AStoppedLockHolderHoldsUpItsShardAlone) {
     EXPECT_EQ(other.Wait(), 0);
     if (round == 2) break;
     child.Signal(SIGCONT);
-    const uint64_t seen = board[kReady].load();
     EXPECT_OK(Set(*store, "held", "mine"));
+    const uint64_t seen =
+        board[kReady].load();  // read after our own set, so that the second one from here on overwrites it
     WaitFor(board[kReady], seen + 2);
   }
   // Who is killed while stopped holds nothing any more.
@@ -275,14 +281,11 @@ CHILD_PROCESS(OpenOnce) {
 
 TEST(StoreProcesses, OpensWhileALockHolderIsStopped) {
   const harness::TemporaryDirectory directory;
-  const std::string path = directory.File("a.store");
   const Board board(directory.File("board"));
-  auto store = Open(path);
-  for (int i = 0; i < 400; i++) ASSERT_OK(Set(*store, std::to_string(i), "value"));
-  Child child = Child::Start("Holder", {path, directory.File("board")});
-  WaitFor(board[kReady], 1);
+  const auto store = Open(directory.File("a.store"));
+  Child child = StartHolder(directory, *store, board);
   ASSERT_TRUE(StopHolding(child, *store));
-  Child opener = Child::Start("OpenOnce", {path});
+  Child opener = Child::Start("OpenOnce", {directory.File("a.store")});
   EXPECT_EQ(opener.Wait(), 0);
   child.Signal(SIGKILL);
   EXPECT_EQ(child.Wait(), -SIGKILL);

@@ -8,7 +8,7 @@
 #include "store/index.h"
 #include "store/record_queue.h"
 #include "store/verify.h"
-#include "store_children.h"
+#include "store_file_view.h"
 
 namespace {
 
@@ -23,87 +23,51 @@ namespace format = faultless::format;
 
 VerifyReport Verify(Store& store) {
   const auto verification = store.Verify();
-  uint64_t before = 0;
-  while (!verification->done()) {
-    EXPECT_OK(Patiently([&] { return verification->Step(); }));
-    uint64_t done;
-    uint64_t total;
-    verification->Progress(&done, &total);
-    EXPECT_TRUE(done >= before && done <= total) << done << before << total;
-    before = done;
-  }
+  EXPECT_OK(RunToEnd(*verification));
   return verification->Report();
 }
 
 void ExpectSound(Store& store, const std::string& when) {
   for (const auto& damage : Verify(store).damaged) {
-    // Known and open: writers that crowd each other (seen under ThreadSanitizer) leave a run that nothing refers to.
-    // Space is lost until the next recovery, no data; whether the store or the verification is at fault is not known
-    // yet.
-    if (when.starts_with("under load") && damage.reason == std::string("a run belongs to nothing")) continue;
     EXPECT_TRUE(false) << when << "at" << damage.offset << damage.reason;
   }
 }
 
 // ───────────────────────────────────────────────────────────── damage
 
-/** A store's file in memory, read with the engine's own eyes. */
-class File {
+/** A store's file in memory, looked into by key and by unit. */
+class File : public FileView {
  public:
-  File(const File&) = delete;
-
-  explicit File(const Image& image) : lines_((image.size() + 7) / 8), words_(image.size()) {
-    std::memcpy(lines_.data(), image.data(), image.size() * 8);
-    format::Superblock blocks[2];
-    std::memcpy(blocks, image.data(), sizeof blocks);
-    if (!format::ChooseSuperblock(blocks[0], blocks[1], &context_.superblock).ok()) ::abort();
-    context_.base = reinterpret_cast<std::byte*>(lines_.data());
-    context_.shard_bits = static_cast<uint32_t>(std::countr_zero(context_.superblock.shard_count));
-    context_.slot_mask = context_.superblock.slots_per_shard - 1;
-  }
-  Context& context() { return context_; }
-  Image image() const {
-    Image image(words_);
-    std::memcpy(image.data(), lines_.data(), words_ * 8);
-    return image;
-  }
-  format::Word& WordAt(uint64_t offset) { return context_.WordAt(offset); }
+  using FileView::FileView;
+  format::Word& WordAt(uint64_t offset) { return context().WordAt(offset); }
 
   uint64_t HashOf(const std::string& key) const {
-    return faultless::HashBytes(key.data(), key.size(), context_.superblock.hash_seed);
+    return faultless::HashBytes(key.data(), key.size(), context().superblock.hash_seed);
   }
-  uint32_t ShardOf(const std::string& key) const { return context_.ShardOfHash(HashOf(key)); }
+  uint32_t ShardOf(const std::string& key) const { return context().ShardOfHash(HashOf(key)); }
   IndexHit Find(const std::string& key) const {
     IndexHit hit;
-    const auto need = [](uint64_t, uint64_t) { return Status(); };
     const uint64_t hash = HashOf(key);
-    EXPECT_OK(faultless::store::Probe({context_}, context_.shard(context_.ShardOfHash(hash)), format::TagOf(hash),
-                                      format::FingerprintOf(hash), need, [&](const IndexHit& found) -> Status {
-                                        faultless::store::RecordFacts facts;
-                                        hit = found;
-                                        return faultless::store::MatchKey(context_, found.position, AsBytes(key),
-                                                                          &facts);
-                                      }));
+    EXPECT_OK(faultless::store::Probe(
+        {context()}, context().shard(context().ShardOfHash(hash)), format::TagOf(hash), format::FingerprintOf(hash),
+        faultless::store::NeverStop, [&](const IndexHit& found) -> Status {
+          faultless::store::RecordFacts facts;
+          hit = found;
+          return faultless::store::MatchKey(context(), found.position, AsBytes(key), &facts);
+        }));
     return hit;
   }
   static uint64_t PlaceOffset(const IndexHit& hit) { return hit.line + (3 + hit.entry) * 8; }
   static uint64_t TagOffset(const IndexHit& hit) { return hit.line + (hit.entry + 1) / 2 * 8; }
   /** The first run of a kind, or 0. */
   uint64_t FirstRun(format::RunKind kind, uint32_t shard) {
-    for (uint64_t unit = context_.head_units() + 1; unit < context_.PublishedUnits(); unit++) {
+    for (uint64_t unit = context().head_units() + 1; unit < context().PublishedUnits(); unit++) {
       format::EntryView view;
-      if (format::ReadEntry(context_.entry(unit), unit, &view) && view.kind == kind && view.shard == shard) return unit;
+      if (format::ReadEntry(context().entry(unit), unit, &view) && view.kind == kind && view.shard == shard)
+        return unit;
     }
     return 0;
   }
-
- private:
-  struct alignas(64) Line {
-    uint64_t words[8];
-  };
-  std::vector<Line> lines_;
-  const size_t words_;
-  Context context_;
 };
 
 constexpr int kKeys = 6000;
@@ -171,6 +135,25 @@ class Scene {
 void Flip(File* file, uint64_t offset, uint64_t bits) {
   auto& word = file->WordAt(offset);
   word.store(word.load() ^ bits);
+}
+
+/** Takes a run off the free lists for shard 1, as if long ago, and lets nothing refer to it. Where its entry is. */
+uint64_t Leak(File* file, format::RunKind kind) {
+  auto& allocator = file->context().allocator();
+  for (uint32_t size_class = 0; size_class <= format::kMaxQueueClass; size_class++) {
+    const uint64_t unit = allocator.free_heads[size_class].load();
+    if (unit == 0) continue;
+    auto& entry = file->context().entry(unit);
+    allocator.free_heads[size_class].store(entry.next.load());
+    if (entry.next.load() != 0) file->context().entry(entry.next.load()).previous.store(0);
+    allocator.free_units.store(allocator.free_units.load() - (uint64_t{1} << size_class));
+    entry.incarnation.store(1);
+    entry.next.store(0);
+    entry.identity.store(format::IdentityOf(kind, size_class, 1, 1, 0, unit));
+    return file->context().OffsetOf(&entry);
+  }
+  FAIL() << "no run is free";
+  return 0;
 }
 
 TEST(Verify, FindsDamagedRecordsAndValues) {
@@ -298,9 +281,36 @@ TEST(Verify, FindsDamageOfTheIndex) {
   {
     File file = scene.Fresh();
     auto& shard = file.context().shard(4);
-    ASSERT_NE(shard.free_pieces.load(), 0);
-    shard.free_pieces.store(shard.free_pieces.load() + 8);
-    scene.Expect(file, file.context().OffsetOf(&shard.free_pieces), "the list of free pieces");
+    const uint64_t unit = file.FirstRun(format::RunKind::kIndex, 4);
+    const uint64_t free = file.context().entry(unit).free_pieces().load();
+    ASSERT_TRUE(free != 0 && free != format::kAllPieces);
+    auto& head = shard.free_units[std::popcount(free) - 1];
+    ASSERT_EQ(head.load(), unit);
+    head.store(unit + 1000);
+    scene.Expect(file, file.context().OffsetOf(&head), "a list of free pieces");
+    head.store(0);
+    scene.Expect(file, file.context().OffsetOf(&shard.index_units), "pieces on no list");
+  }
+  {
+    File file = scene.Fresh();
+    const uint64_t unit = file.FirstRun(format::RunKind::kIndex, 4);
+    auto& free = file.context().entry(unit).free_pieces();
+    const uint64_t sound = free.load();
+    free.store(sound ^ (sound & -sound) ^ (~sound & -~sound));  // as many, but another one
+    scene.Expect(file, file.context().OffsetOf(&free), "a piece in use that is called free");
+    free.store(sound & (sound - 1));
+    scene.Expect(file, file.context().OffsetOf(&free), "fewer free pieces than its list is for");
+    free.store(sound);
+    auto& back = file.context().entry(unit).free_links;
+    back.store((back.load() & 0xFFFF'FFFF) | (unit + 1) << 32);
+    scene.Expect(file, file.context().OffsetOf(&back), "the back link of a list of free pieces");
+  }
+  {
+    File file = scene.Fresh();
+    const uint64_t unit = file.FirstRun(format::RunKind::kIndex, 4);
+    auto& back = file.context().entry(unit).previous;
+    back.store(unit + 1);
+    scene.Expect(file, file.context().OffsetOf(&back), "the back link of the chain of index units");
   }
 }
 
@@ -357,25 +367,24 @@ TEST(Verify, FindsDamageOfTheTables) {
     scene.Expect(file, place, "the head of a free list");
   }
   {
+    File file = scene.Fresh();
+    auto& hollow_units = file.context().allocator().hollow_units;
+    hollow_units.store(hollow_units.load() + 1);
+    scene.Expect(file, file.context().OffsetOf(&hollow_units), "how many units are holes");
+  }
+  {
+    // Its space would be reserved again only after somebody had stored to it.
+    File file = scene.Fresh();
+    const uint64_t unit = file.FirstRun(format::RunKind::kQueue, file.ShardOf(KeyOf(3)));
+    auto& holes = file.context().entry(unit & ~uint64_t{63}).holes;
+    holes.store(holes.load() | uint64_t{1} << unit % 64);
+    scene.Expect(file, file.context().OffsetOf(&holes), "an extent that is marked as a hole");
+  }
+  {
     // A run that nothing refers to: its value was never there.
     File file = scene.Fresh();
-    auto& heads = file.context().allocator().free_heads;
-    auto& allocator = file.context().allocator();
-    bool found = false;
-    for (uint32_t size_class = 0; size_class <= format::kMaxQueueClass && !found; size_class++) {
-      const uint64_t unit = heads[size_class].load();
-      if (unit == 0) continue;
-      auto& entry = file.context().entry(unit);
-      heads[size_class].store(entry.next.load());
-      if (entry.next.load() != 0) file.context().entry(entry.next.load()).previous.store(0);
-      allocator.free_units.store(allocator.free_units.load() - (uint64_t{1} << size_class));
-      entry.incarnation.store(1);
-      entry.next.store(0);
-      entry.identity.store(format::IdentityOf(format::RunKind::kValue, size_class, 1, 1, 0, unit));
-      scene.Expect(file, file.context().OffsetOf(&entry), "a run that belongs to nothing");
-      found = true;
-    }
-    EXPECT_TRUE(found);
+    const uint64_t place = Leak(&file, format::RunKind::kValue);
+    scene.Expect(file, place, "a run that belongs to nothing");
   }
 }
 
@@ -396,9 +405,11 @@ TEST(Verify, FindsWrongCounters) {
 
 // ───────────────────────────────────────────────────────────── no false alarms
 
+/** File, seed, maxBytes in MiB; without clears where there is a fourth argument. */
 CHILD_PROCESS(VerifyLoad) {
-  LiveAtMost(60);
-  auto store = Open(arguments[0], uint64_t{1} << 30);
+  LiveAtMost(300);
+  const uint64_t max_mebibytes = arguments.size() > 2 ? std::stoull(arguments[2]) : 1024;
+  auto store = Open(arguments[0], max_mebibytes << 20);
   ASSERT_TRUE(store != nullptr);
   std::mt19937_64 random(std::stoull(arguments[1]));
   for (uint64_t number = 1;; number++) {
@@ -406,7 +417,7 @@ CHILD_PROCESS(VerifyLoad) {
     const uint64_t draw = random() % 1000;
     bool existed;
     Status status;
-    if (draw == 0 && arguments.size() == 2) {
+    if (draw == 0 && arguments.size() < 4) {
       uint32_t shard = static_cast<uint32_t>(random() % format::kDefaultShards);
       status = store->Clear(&shard);
     } else if (draw < 200) {
@@ -483,7 +494,8 @@ TEST(Verify, FindsDamageUnderLoad) {
   ASSERT_EQ(::pwrite(fd, "?", 1, static_cast<off_t>(position + 100)), 1);
   ::close(fd);
   std::deque<Child> children;
-  for (int i = 0; i < 2; i++) children.push_back(Child::Start("VerifyLoad", {path, std::to_string(i), "no clear"}));
+  for (int i = 0; i < 2; i++)
+    children.push_back(Child::Start("VerifyLoad", {path, std::to_string(i), "1024", "no clear"}));
   for (int round = 0; round < 10; round++) {
     ::usleep(50'000);
     const VerifyReport report = Verify(*store);
@@ -494,6 +506,39 @@ TEST(Verify, FindsDamageUnderLoad) {
     child.Signal(SIGKILL);
     EXPECT_EQ(child.Wait(), -SIGKILL);
   }
+  EXPECT_OK(store->Close());
+}
+
+/** Runs that were lost before it began are found, whatever becomes of their shard meanwhile. */
+TEST(Verify, FindsLeakedRunsUnderLoad) {
+  if (!UseDisk()) return harness::Skip("no disk");
+  const TemporaryDirectory directory;
+  MakeStore(directory.File("sound"));
+  File file(ReadImage(directory.File("sound")));
+  std::map<uint64_t, int> found;
+  for (const auto kind : {format::RunKind::kQueue, format::RunKind::kIndex, format::RunKind::kDirectory,
+                          format::RunKind::kValue, format::RunKind::kValue}) {
+    found[Leak(&file, kind)] = 0;
+  }
+  ASSERT_EQ(found.size(), 5);
+  const std::string path = directory.File("leaking");
+  WriteImage(path, file.image());
+  auto store = Open(path, uint64_t{256} << 20);
+  std::deque<Child> children;
+  for (int i = 0; i < 3; i++) children.push_back(Child::Start("VerifyLoad", {path, std::to_string(i), "256"}));
+  constexpr int kRounds = kSanitized ? 4 : 10;
+  for (int round = 0; round < kRounds; round++) {
+    for (const auto& damage : Verify(*store).damaged) {
+      EXPECT_TRUE(found.contains(damage.offset)) << damage.offset << damage.reason;
+      found[damage.offset]++;
+    }
+  }
+  for (Child& child : children) {
+    child.Signal(SIGKILL);
+    EXPECT_EQ(child.Wait(), -SIGKILL);
+  }
+  // Where cleaning is faster than the walk time and again nothing is said; that is seldom.
+  for (const auto& [place, times] : found) EXPECT_GE(times, kRounds - 2) << place;
   EXPECT_OK(store->Close());
 }
 

@@ -64,12 +64,16 @@ export function checkScriptLayers(directory: string, dependencies: readonly stri
   return findings;
 }
 
-/** What is wrong with the imports of tests or benchmarks: they use the package as others do, by its name. */
-export function checkConsumers(directory: string): string[] {
+/**
+ * What is wrong with the imports of tests or benchmarks: they use the package as others do, by its name. `lent` is the
+ * one folder elsewhere that they may use.
+ */
+export function checkConsumers(directory: string, lent?: string): string[] {
   const findings: string[] = [];
   for (const { path, text } of readSources(directory, /\.ts$/)) {
     for (const { specifier } of importsOf(path, text)) {
-      const escapes = normalize(join(dirname(path), specifier)).startsWith('..');
+      const target = normalize(join(dirname(path), specifier));
+      const escapes = target.startsWith('..') && !(lent !== undefined && target.startsWith(`${lent}/`));
       if (specifier.startsWith('.') && escapes)
         findings.push(`${path}: ${specifier}: import 'faultless' or '#internal/…'`);
     }

@@ -45,3 +45,12 @@ export function received(name: string): Promise<unknown> {
     });
   });
 }
+
+/** Work that goes on until the parent says 'stop'. */
+export function workUntilStop(): { readonly stopped: boolean } {
+  const work = { stopped: false };
+  void received('stop').then(() => {
+    work.stopped = true;
+  });
+  return work;
+}

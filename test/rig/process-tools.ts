@@ -135,9 +135,9 @@ export class TestProcess {
     return this.message('ready', timeoutMs);
   }
 
-  /** Sends a message, which the child takes by received(name). */
+  /** Sends a message, which the child takes by received(name). It is lost where the process has just ended. */
   send(name: string, value?: unknown): void {
-    this.#child.send({ name, value });
+    this.#child.send({ name, value }, () => {});
   }
 
   /** Sends a signal to the script's process itself. Does nothing once it has ended. */

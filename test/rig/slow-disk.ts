@@ -16,6 +16,8 @@ export interface SlowDiskOptions {
   readDelayMs?: number;
   /** The same for writes. Default 0. */
   writeDelayMs?: number;
+  /** What reads, and writes, take at least, however many there are at once: the device's speed. Default: no limit. */
+  mebibytesPerSecond?: number;
   /** What the kernel reads ahead. Default 0, so that each page is a request of its own. */
   readAheadKiB?: number;
   /**
@@ -172,7 +174,9 @@ function trigger(file: string, on: boolean): void {
  * delay, and errors are decided after it.
  */
 function serverArguments(root: string, options: SlowDiskOptions): string[] {
-  const { sizeMiB, readDelayMs = 0, writeDelayMs = 0 } = options;
+  const { sizeMiB, readDelayMs = 0, writeDelayMs = 0, mebibytesPerSecond } = options;
+  // In bits; what was not used while nobody read counts for a twentieth of a second only.
+  const bits = mebibytesPerSecond === undefined ? 0 : mebibytesPerSecond * 8 * 1024 * 1024;
   const failing = (kind: string, file: string) => [
     `error-${kind}=EIO`,
     `error-${kind}-rate=100%`,
@@ -180,7 +184,9 @@ function serverArguments(root: string, options: SlowDiskOptions): string[] {
   ];
   return [
     ...['--foreground', '-U', layout.serverSocket(root), '-t', '64'],
+    ...(bits > 0 ? ['--filter=rate'] : []),
     ...['--filter=delay', '--filter=pause', '--filter=error', 'memory', `${sizeMiB}M`],
+    ...(bits > 0 ? [`rate=${bits}`, 'burstiness=0.05'] : []),
     ...[`rdelay=${readDelayMs}ms`, `wdelay=${writeDelayMs}ms`, `pause-control=${layout.pauseSocket(root)}`],
     ...failing('pread', layout.failReads(root)),
     ...['pwrite', 'zero', 'trim'].flatMap((kind) => failing(kind, layout.failWrites(root))),

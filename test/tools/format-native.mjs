@@ -10,7 +10,7 @@ const files = ['csrc', 'test/native', 'test/fuzz', 'bench']
   .flatMap((directory) =>
     readdirSync(path.join(root, directory), { recursive: true }).map((name) => path.join(directory, name)),
   )
-  .filter((name) => /\.(cc|h)$/.test(name))
+  .filter((name) => /\.(cc|h)$/.test(name) && !name.split(path.sep).includes('node_modules'))
   .sort();
 
 const bundled = path.join(

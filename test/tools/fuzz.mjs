@@ -5,10 +5,13 @@
 // build/fuzz/corpus/NAME_fuzzer/, from where `xxd -p -c 0 FILE` makes another line. An input that fails stays in
 // build/fuzz/failures; `build/fuzz/NAME_fuzzer FILE` runs it again. Needs clang with libFuzzer (Debian 12: clang and
 // libclang-rt-14-dev).
+// A target uses one core: of several, two run at a time where there are two cores, and what they say is in
+// build/fuzz/NAME_fuzzer.output until all have ended; those that failed come last, with the input in hexadecimal.
 // Environment: FUZZ_OUT puts objects and programs elsewhere than build/fuzz.
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
-import { root, run } from './run.mjs';
+import { inTurn, root, run } from './run.mjs';
 
 const [filter = '', seconds = '60'] = process.argv.slice(2);
 const out = path.resolve(root, process.env.FUZZ_OUT ?? 'build/fuzz');
@@ -26,14 +29,16 @@ const failures = path.join(out, 'failures');
 mkdirSync(failures, { recursive: true });
 process.env.UBSAN_OPTIONS = 'print_stacktrace=1';
 const failed = [];
-for (const target of targets) {
+const together = Math.min(2, targets.length, availableParallelism());
+const outputOf = (target) => path.join(out, `${target}.output`);
+const titleOf = (target) => `\n── ${target}, ${seconds} s`;
+await inTurn(targets, together, async (target) => {
   const corpus = path.join(out, 'corpus', target);
   mkdirSync(corpus, { recursive: true });
   const given = readFileSync(path.join(root, `test/fuzz/corpus/${target}.hex`), 'utf8')
     .trimEnd()
     .split('\n');
   for (const [i, line] of given.entries()) writeFileSync(path.join(corpus, `given-${i}`), Buffer.from(line, 'hex'));
-  console.log(`\n── ${target}, ${seconds} s`);
   // One input may take long on a busy machine, but an operation that never ends takes longer.
   const options = [
     `-max_total_time=${seconds}`,
@@ -43,7 +48,20 @@ for (const target of targets) {
     '-print_final_stats=1',
   ];
   const quiet = ['-verbosity=1', '-reduce_inputs=0', '-print_pcs=0', `-artifact_prefix=${failures}/${target}-`];
-  if ((await run(path.join(out, target), [...options, ...quiet, corpus])) !== 0) failed.push(target);
+  const output = together > 1 ? openSync(outputOf(target), 'w') : 'inherit';
+  if (together === 1) console.log(titleOf(target));
+  const stdio = ['ignore', output, output];
+  if ((await run(path.join(out, target), [...options, ...quiet, corpus], { stdio })) !== 0) failed.push(target);
+  if (together > 1) closeSync(output);
+});
+if (together > 1) {
+  const inOrder = [...targets.filter((target) => !failed.includes(target)), ...failed];
+  for (const target of inOrder) process.stdout.write(`${titleOf(target)}\n${readFileSync(outputOf(target), 'utf8')}`);
+}
+// A run elsewhere may leave nothing behind but what it printed.
+for (const name of readdirSync(failures)) {
+  if (!failed.some((target) => name.startsWith(`${target}-`))) continue;
+  console.error(`${name}: ${readFileSync(path.join(failures, name)).toString('hex')}`);
 }
 if (failed.length > 0) fail(`fuzz targets: failed: ${failed.join(', ')}; inputs in ${failures}`);
 console.log(`fuzz targets: ${targets.length} without a failure`);

@@ -32,3 +32,12 @@ export function run(command, args, options = {}) {
     });
   });
 }
+
+/** Does the jobs in their order, as many at a time as `most` says. */
+export async function inTurn(jobs, most, job) {
+  const queue = [...jobs];
+  const work = async () => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) await job(next);
+  };
+  await Promise.all(Array.from({ length: most }, work));
+}

@@ -4,10 +4,13 @@
 //   TEST     only tests whose "Suite.Name" contains this
 // Environment: NATIVE_OUT puts objects and programs elsewhere than build/native/VARIANT; NATIVE_TIMEOUT_MS bounds each
 // program (600,000).
+// On two cores or more, programs that keep one of them busy run two at a time, each with its output in a file that is
+// shown when it has ended; then come all others, one by one.
 import { spawn, spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
-import { root, run } from './run.mjs';
+import { inTurn, root, run } from './run.mjs';
 
 const [variant = 'plain', fileFilter = '', testFilter = ''] = process.argv.slice(2);
 const out = path.resolve(root, process.env.NATIVE_OUT ?? `build/native/${variant}`);
@@ -37,22 +40,50 @@ const env = {
 
 /** What a program exits with when the filter selects none of its tests. */
 const NOTHING_SELECTED = 3;
-let group; // of the program that runs
+/**
+ * Programs that may run beside each other, those that take longest first: most of what they do is done by one thread or
+ * process at a time, and what they measure is counted, not timed. What is not named here runs alone.
+ */
+const pairable = [
+  ...['store_cuts_test', 'store_fail_points_test', 'store_merge_test', 'store_space_test', 'store_limits_test'],
+  ...['store_test', 'store_damage_test', 'store_verify_moments_test', 'store_faults_test', 'store_open_test'],
+  ...['map_test', 'os_faults_test', 'os_faults_test.portable', 'os_files_test', 'os_files_test.portable'],
+  ...['os_mapping_test', 'os_mapping_test.portable'],
+];
+const groups = new Set(); // of the programs that run
 
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.on(signal, () => {
-    if (group) process.kill(-group, 'SIGKILL');
+    for (const group of groups) process.kill(-group, 'SIGKILL');
     process.exit(1);
   });
 }
 
+/** Runs a program and notes how it ended. Its output comes at once when it is alone, otherwise as a whole at its end. */
+async function runProgram(program, alone) {
+  const title = `${program} (${variant})`;
+  if (alone) console.log(title);
+  const file = path.join(out, `${program}.output`);
+  const output = alone ? 'inherit' : openSync(file, 'w');
+  const start = performance.now();
+  const outcome = await ended(program, output);
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  if (!alone) {
+    closeSync(output);
+    process.stdout.write(`${title}\n${readFileSync(file, 'utf8')}`);
+  }
+  console.log(`  ${seconds} s`);
+  if (outcome === 0) passed++;
+  else if (outcome !== NOTHING_SELECTED || testFilter === '') failed.push(`${program}: ended with ${outcome}`);
+}
+
 /** Resolves to the exit code, or to the name of the signal that ended the program. */
-function runProgram(program) {
+function ended(program, output) {
   return new Promise((resolve, reject) => {
     const [command, ...args] = [...prefix, path.join(out, program), testFilter];
     // A process group of its own: a time-out ends its children, too.
-    const child = spawn(command, args, { cwd: root, env, stdio: 'inherit', detached: true });
-    group = child.pid;
+    const child = spawn(command, args, { cwd: root, env, stdio: ['ignore', output, output], detached: true });
+    groups.add(child.pid);
     const timer = setTimeout(() => {
       console.log(`  ${program}: no end after ${timeoutMs} ms`);
       process.kill(-child.pid, 'SIGKILL');
@@ -60,7 +91,7 @@ function runProgram(program) {
     child.on('error', reject);
     child.on('exit', (code, signal) => {
       clearTimeout(timer);
-      group = undefined;
+      groups.delete(child.pid);
       resolve(code ?? signal);
     });
   });
@@ -69,11 +100,12 @@ function runProgram(program) {
 const programs = tests.flatMap((test) => (test.startsWith('os') ? [test, `${test}.portable`] : [test]));
 const failed = [];
 let passed = 0;
+const paired = pairable.filter((program) => programs.includes(program));
+// A pair needs two programs and two cores; and who has chosen one program wants to see it run.
+if (paired.length < 2 || availableParallelism() < 2) paired.length = 0;
+await inTurn(paired, 2, (program) => runProgram(program, false));
 for (const program of programs) {
-  console.log(`${program} (${variant})`);
-  const outcome = await runProgram(program);
-  if (outcome === 0) passed++;
-  else if (outcome !== NOTHING_SELECTED || testFilter === '') failed.push(`${program}: ended with ${outcome}`);
+  if (!paired.includes(program)) await runProgram(program, true);
 }
 if (failed.length > 0) fail(`native tests (${variant}): failed:\n  ${failed.join('\n  ')}`);
 if (passed === 0) fail(`native tests (${variant}): no test is named *${testFilter}*`);

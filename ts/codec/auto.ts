@@ -54,6 +54,7 @@ function encodeNested(value: object): EncodedValue {
 
 export const autoCodec: ValueCodec = {
   name: 'auto',
+  textMark: text8,
 
   encode(value: unknown): EncodedValue {
     switch (typeof value) {

@@ -24,6 +24,10 @@ export interface EncodedValue {
 /** What a store works with: a built-in encoding, or a {@link Codec} wrapped. */
 export interface ValueCodec {
   readonly name: string;
+  /** Its functions are somebody else's. */
+  readonly custom?: boolean;
+  /** Nearly every value that it decodes keeps a view of the bytes, so that bytes of their own save a copy. */
+  readonly keepsBytes?: boolean;
   /** Throws whatever it likes. What it answers is used before anything else is encoded. */
   encode(value: unknown): EncodedValue;
   /**
@@ -31,6 +35,8 @@ export interface ValueCodec {
    * Throws whatever it likes.
    */
   decode(bytes: Buffer, start: number, end: number, owned: boolean): unknown;
+  /** The byte before values that are UTF-8 text up to their end; -1: all are, and no byte comes before. */
+  readonly textMark?: number;
 }
 
 /** The bytes as a Buffer of their own. */

@@ -2,14 +2,14 @@ import { wrongType } from '../arguments.js';
 import { FaultlessError, newError } from '../errors.js';
 import { autoCodec } from './auto.js';
 import { type Codec, type EncodedValue, type ValueCodec, viewOf } from './codec.js';
-import { bufferCodec, jsonCodec, msgpackCodec, utf8Codec } from './simple.js';
+import { bufferCodec, jsonCodec, msgpackCodec, numberCodec, utf8Codec } from './simple.js';
 import { isWellFormed } from './text.js';
 
 /** The encodings that have a name. */
-export type EncodingName = 'auto' | 'utf8' | 'buffer' | 'json' | 'msgpack';
+export type EncodingName = 'auto' | 'utf8' | 'buffer' | 'number' | 'json' | 'msgpack';
 
 const builtIn = new Map<string, ValueCodec>(
-  [autoCodec, utf8Codec, bufferCodec, jsonCodec, msgpackCodec].map((codec) => [codec.name, codec]),
+  [autoCodec, utf8Codec, bufferCodec, numberCodec, jsonCodec, msgpackCodec].map((codec) => [codec.name, codec]),
 );
 
 /** Bytes of a codec's name in the file. */
@@ -21,7 +21,6 @@ export function toCodec(encoding: unknown): ValueCodec {
   if (typeof encoding === 'string') {
     const codec = builtIn.get(encoding);
     if (codec !== undefined) return codec;
-    if (encoding === 'number') throw newError('ERR_UNSUPPORTED', "The encoding 'number' is not supported yet");
     throw newError('ERR_INVALID_ARG_VALUE', `encoding must be one of ${[...builtIn.keys()].join(', ')}, or a codec`);
   }
   if (typeof encoding !== 'object' || encoding === null) throw wrongType('encoding', 'a name or a codec');
@@ -30,7 +29,7 @@ export function toCodec(encoding: unknown): ValueCodec {
   if (typeof encode !== 'function') throw wrongType('encoding.encode', 'a function');
   if (typeof decode !== 'function') throw wrongType('encoding.decode', 'a function');
   const nameBytes = Buffer.byteLength(name);
-  if (nameBytes < 1 || nameBytes > maxNameBytes || builtIn.has(name) || name === 'number' || name.includes('\0')) {
+  if (nameBytes < 1 || nameBytes > maxNameBytes || builtIn.has(name) || name.includes('\0')) {
     const rule = `1 to ${maxNameBytes} bytes, without NUL, and none of the built-in ones`;
     throw newError('ERR_INVALID_ARG_VALUE', `The name of a codec has ${rule}`);
   }
@@ -40,6 +39,8 @@ export function toCodec(encoding: unknown): ValueCodec {
 function wrap(codec: Codec<unknown>, name: string): ValueCodec {
   return {
     name,
+    custom: true,
+    keepsBytes: true,
     encode(value: unknown): EncodedValue {
       const data: unknown = codec.encode(value);
       if (typeof data !== 'string' && !(data instanceof Uint8Array)) {

@@ -1,4 +1,4 @@
-// The encodings that are one call each: 'utf8', 'buffer', 'json', 'msgpack'.
+// The encodings that are one call each: 'utf8', 'buffer', 'number', 'json', 'msgpack'.
 import { Packr } from 'msgpackr';
 import { newError } from '../errors.js';
 import { type EncodedValue, type ValueCodec, viewOf } from './codec.js';
@@ -11,6 +11,7 @@ function encodeText(text: string): EncodedValue {
 
 export const utf8Codec: ValueCodec = {
   name: 'utf8',
+  textMark: -1,
   encode(value: unknown): EncodedValue {
     if (typeof value !== 'string') throw newError('ERR_INVALID_ARG_TYPE', 'value must be a string');
     return encodeText(value);
@@ -20,12 +21,29 @@ export const utf8Codec: ValueCodec = {
 
 export const bufferCodec: ValueCodec = {
   name: 'buffer',
+  keepsBytes: true,
   encode(value: unknown): EncodedValue {
     if (typeof value === 'string') return encodeText(value);
     if (value instanceof Uint8Array) return { prefix: -1, data: value, owned: false };
     throw newError('ERR_INVALID_ARG_TYPE', 'value must be a Uint8Array or a string');
   },
   decode: viewOf,
+};
+
+const float64 = Buffer.alloc(8);
+
+/** A float 64, little-endian. One number has one form: equality of numbers is equality of bytes, but that −0 is not 0. */
+export const numberCodec: ValueCodec = {
+  name: 'number',
+  encode(value: unknown): EncodedValue {
+    if (typeof value !== 'number') throw newError('ERR_INVALID_ARG_TYPE', 'value must be a number');
+    float64.writeDoubleLE(Number.isNaN(value) ? Number.NaN : value); // NaN has many forms in bits
+    return { prefix: -1, data: float64, owned: false };
+  },
+  decode(bytes, start, end) {
+    if (end - start !== 8) throw newError('ERR_CORRUPT', 'The stored bytes are no number');
+    return bytes.readDoubleLE(start);
+  },
 };
 
 export const jsonCodec: ValueCodec = {
@@ -52,6 +70,7 @@ const packr = new Packr({ useRecords: false, variableMapSize: true, int64AsType:
 
 export const msgpackCodec: ValueCodec = {
   name: 'msgpack',
+  keepsBytes: true,
   encode(value: unknown): EncodedValue {
     if (value === undefined || typeof value === 'function' || typeof value === 'symbol') {
       throw newError('ERR_INVALID_ARG_TYPE', `MessagePack has no form for ${typeof value}`);

@@ -1,24 +1,46 @@
 import type { ValueCodec } from '../codec/codec.js';
 import { decodeValue } from '../codec/encoding.js';
+import type { HotCache } from './hot-cache.js';
 import { Answer, Kind, type Operation } from './operation.js';
 
-/** Bytes of an entry in the answer of a getMany: csrc/binding/store_request.h. */
-const manyEntryBytes = 16;
+/** Of an entry in the answer of a getMany: csrc/binding/store_request.h. */
+const manyEntryWords = 4;
+const none = Buffer.alloc(0);
 
-/** Settles an operation that did not fail. Where its value cannot be decoded, that call alone rejects. */
-export function settle(codec: ValueCodec, operation: Operation, answer: number, slabs: readonly Buffer[]): void {
+/**
+ * Settles an operation that did not fail. Where its value cannot be decoded, that call alone rejects. What a get
+ * answered is offered to `hot`.
+ */
+export function settle(
+  codec: ValueCodec,
+  hot: HotCache | undefined,
+  operation: Operation,
+  answer: number,
+  slabs: readonly (Buffer | undefined)[],
+): void {
   const { kind, resolve, reject } = operation;
   let value: unknown;
   try {
     switch (kind) {
       case Kind.get:
-        value = answer === Answer.ok ? decodeOne(codec, operation, slabs) : undefined;
+        value = answerGet(codec, hot, operation, answer, slabs);
         break;
       case Kind.getMany:
         value = decodeMany(codec, operation, slabs);
         break;
+      case Kind.entry:
+        value = answer === Answer.ok ? answerEntry(codec, operation, slabs) : undefined;
+        break;
+      case Kind.ttl:
+        value = answer === Answer.ok ? leftOf(operation) : undefined;
+        break;
+      case Kind.increment:
+        value = operation.request.numberOf(operation);
+        break;
       case Kind.has:
       case Kind.delete:
+      case Kind.compareAndSet:
+      case Kind.touch:
         value = answer === Answer.ok;
         break;
     }
@@ -29,27 +51,59 @@ export function settle(codec: ValueCodec, operation: Operation, answer: number, 
   resolve?.(value);
 }
 
-function decodeOne(codec: ValueCodec, operation: Operation, slabs: readonly Buffer[]): unknown {
-  const { request } = operation;
+function answerGet(
+  codec: ValueCodec,
+  hot: HotCache | undefined,
+  operation: Operation,
+  answer: number,
+  slabs: readonly (Buffer | undefined)[],
+): unknown {
+  const { name, request } = operation;
+  if (answer !== Answer.ok) {
+    if (name !== undefined) hot?.offer(name, undefined, none, 0, 0, request.freshnessOf(operation));
+    return undefined;
+  }
   const start = request.offsetOf(operation);
-  const slab = slabs[request.slabOf(operation)] as Buffer;
-  return decodeValue(codec, slab, start, start + request.sizeOf(operation), true);
+  const end = start + request.sizeOf(operation);
+  const slab = slabs[request.slabOf(operation)];
+  const bytes = slab ?? request.answers;
+  // A codec of somebody's own may change what it is given.
+  const owned = slab !== undefined && (hot === undefined || codec.custom !== true);
+  const value = decodeValue(codec, bytes, start, end, owned);
+  if (name !== undefined) hot?.offer(name, value, bytes, start, end, request.freshnessOf(operation));
+  return value;
 }
 
-function decodeMany(codec: ValueCodec, operation: Operation, slabs: readonly Buffer[]): unknown[] {
+/** Milliseconds left to live. */
+function leftOf(operation: Operation): number {
+  return operation.request.numberOf(operation) || Number.POSITIVE_INFINITY;
+}
+
+function answerEntry(codec: ValueCodec, operation: Operation, slabs: readonly (Buffer | undefined)[]): unknown {
   const { request } = operation;
-  const list = slabs[request.slabOf(operation)] as Buffer;
+  const start = request.offsetOf(operation);
+  const bytes = request.sizeOf(operation);
+  const slab = slabs[request.slabOf(operation)];
+  const value = decodeValue(codec, slab ?? request.answers, start, start + bytes, slab !== undefined);
+  return { value, ttl: leftOf(operation), bytes };
+}
+
+function decodeMany(codec: ValueCodec, operation: Operation, slabs: readonly (Buffer | undefined)[]): unknown[] {
+  const { request } = operation;
+  const { buffer, byteOffset } = slabs[request.slabOf(operation)] ?? request.answers;
+  const begin = byteOffset + request.offsetOf(operation);
+  // A copy lies on a word's boundary.
+  const words = new Uint32Array(buffer.slice(begin, begin + request.sizeOf(operation)));
   const values: unknown[] = [];
-  const begin = request.offsetOf(operation);
-  const end = begin + request.sizeOf(operation);
-  for (let at = begin; at < end; at += manyEntryBytes) {
-    if (list.readUInt32LE(at) !== Answer.ok) {
+  for (let at = 0; at < words.length; at += manyEntryWords) {
+    if (words[at] !== Answer.ok) {
       values.push(undefined);
       continue;
     }
-    const slab = slabs[list.readUInt32LE(at + 4)] as Buffer;
-    const start = list.readUInt32LE(at + 8);
-    values.push(decodeValue(codec, slab, start, start + list.readUInt32LE(at + 12), true));
+    const slab = slabs[words[at + 1] as number];
+    const start = words[at + 2] as number;
+    const end = start + (words[at + 3] as number);
+    values.push(decodeValue(codec, slab ?? request.answers, start, end, slab !== undefined));
   }
   return values;
 }

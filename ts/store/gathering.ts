@@ -2,6 +2,11 @@
 const maxPending = 4096;
 const maxPendingBytes = 8 * 2 ** 20;
 
+interface Settling {
+  resolve: (value?: unknown) => void;
+  reject: (reason: unknown) => void;
+}
+
 /** The operations that a setMany or deleteMany consists of: how many are pending, and what failed first. */
 export class Gathering {
   #pending = 0;
@@ -9,23 +14,19 @@ export class Gathering {
   #failed = false;
   #error: unknown;
   #wake: (() => void) | undefined;
+  /** What settles an operation without bytes. */
+  readonly settling: Settling = this.#newSettling(0);
 
   /** The first failure; nothing further should be begun then. */
   get failed(): boolean {
     return this.#failed;
   }
 
-  /** Counts an operation in; answers what settles it. */
-  begin(bytes: number): { resolve: (value?: unknown) => void; reject: (reason: unknown) => void } {
+  /** Counts an operation in; answers what settles it. Those without bytes share one pair. */
+  begin(bytes: number): Settling {
     this.#pending++;
     this.#pendingBytes += bytes;
-    return {
-      resolve: () => this.#end(bytes),
-      reject: (reason) => {
-        this.fail(reason);
-        this.#end(bytes);
-      },
-    };
+    return bytes === 0 ? this.settling : this.#newSettling(bytes);
   }
 
   /** Takes a begun operation back: it was refused. */
@@ -49,6 +50,16 @@ export class Gathering {
   async all(): Promise<void> {
     while (this.#pending > 0) await this.#change();
     if (this.#failed) throw this.#error;
+  }
+
+  #newSettling(bytes: number): Settling {
+    return {
+      resolve: () => this.#end(bytes),
+      reject: (reason) => {
+        this.fail(reason);
+        this.#end(bytes);
+      },
+    };
   }
 
   #change(): Promise<void> {

@@ -62,6 +62,12 @@ export class GroupCommit {
     });
   }
 
+  /** Something was written on this thread. May block with `system`: it waits for a flush then. */
+  wroteSync(system: boolean): void {
+    if (system) this.flushSync();
+    else this.wrote();
+  }
+
   /** May block. */
   flushSync(): void {
     this.#cover();

@@ -1,18 +1,16 @@
 import { addon } from '../addon.js';
 import { checkInteger, checkOptions, checkSignal, wrongType } from '../arguments.js';
 import type { ValueCodec } from '../codec/codec.js';
-import { decodeValue } from '../codec/encoding.js';
 import { isWellFormed } from '../codec/text.js';
 import { callNative, newError } from '../errors.js';
 import { runJob } from '../jobs.js';
 import type { NativeScan, ScanStep, StoreHandle } from './native.js';
 import type { Scheduler } from './scheduler.js';
+import { type Shape, StepEntries } from './step-entries.js';
 import type { IterateOptions } from './store-options.js';
 
 const defaultHighWaterMark = 2 ** 20;
 const noLimit = 0xffff_ffff;
-/** Numbers per entry in a step's table. */
-const tableColumns = 6;
 
 /** What an iteration needs of its store. */
 export interface Source {
@@ -21,13 +19,6 @@ export interface Source {
   readonly scheduler: Scheduler;
   /** Throws ERR_CLOSED. */
   checkOpen(): void;
-}
-
-/** What is handed out of each entry. */
-export interface Shape {
-  keys: boolean;
-  values: boolean;
-  keyEncoding: 'utf8' | 'buffer';
 }
 
 interface Settings {
@@ -72,29 +63,10 @@ export function toKeyEncoding(options: unknown): 'utf8' | 'buffer' {
   throw newError('ERR_INVALID_ARG_VALUE', "keyEncoding must be 'utf8' or 'buffer'");
 }
 
-function bytesAt(step: ScanStep, column: number): [slab: Buffer, start: number, end: number] {
-  const { table, slabs } = step;
-  const start = table[column + 1] as number;
-  return [slabs[table[column] as number] as Buffer, start, start + (table[column + 2] as number)];
-}
-
-/** Entry `index` of a step in its shape. */
-function entryAt(step: ScanStep, index: number, shape: Shape, codec: ValueCodec): unknown {
-  const column = index * tableColumns;
-  let key: string | Buffer | undefined;
-  if (shape.keys) {
-    const [slab, start, end] = bytesAt(step, column);
-    key = shape.keyEncoding === 'utf8' ? slab.toString('utf8', start, end) : slab.subarray(start, end);
-  }
-  if (!shape.values) return key;
-  const [slab, start, end] = bytesAt(step, column + 3);
-  const value = decodeValue(codec, slab, start, end, true);
-  return shape.keys ? [key, value] : value;
-}
-
 /**
- * Walks a store while everybody goes on reading and writing: a step's worth of entries is in memory, never more. Starts
- * at the first next(); sees all writes issued before that.
+ * Walks a store while everybody goes on reading and writing. The step whose entries are being handed out and the one
+ * after it, which is read meanwhile, are in memory, never more. Starts at the first next(); sees all writes issued
+ * before that.
  */
 export class Iteration<T> implements AsyncIterableIterator<T> {
   readonly #source: Source;
@@ -102,22 +74,30 @@ export class Iteration<T> implements AsyncIterableIterator<T> {
   readonly #settings: Settings;
   #left: number;
   #scan: NativeScan | undefined;
-  #step: ScanStep | undefined;
-  #index = 0;
+  #entries: StepEntries | undefined;
+  /** The step after `entries`, while it is being read and until it is needed. */
+  #ahead: Promise<ScanStep> | undefined;
+  /** Of the job that reads a step, or did so last. */
+  #jobId = 0;
+  /** Whether values are to come as strings. */
+  #texts: boolean;
   #over = false;
-  /** The next() that is under way, where it waits for a step: later ones queue behind it. */
-  #under: Promise<unknown> | undefined;
+  /** Calls of next() that wait for a step, or behind one that does. */
+  #waiting = 0;
+  /** When the last of these is over. */
+  #lastOver: Promise<unknown> = Promise.resolve();
 
   constructor(source: Source, shape: Shape, options: IterateOptions | undefined) {
     this.#source = source;
     this.#shape = shape;
     this.#settings = toSettings(options);
     this.#left = this.#settings.limit;
+    this.#texts = source.codec.textMark === -1;
     source.checkOpen();
   }
 
   next(): Promise<IteratorResult<T>> {
-    if (this.#under === undefined) {
+    if (this.#waiting === 0) {
       try {
         const result = this.#take();
         if (result !== undefined) return Promise.resolve(result);
@@ -125,13 +105,9 @@ export class Iteration<T> implements AsyncIterableIterator<T> {
         return Promise.reject(error);
       }
     }
-    const result = (this.#under ?? Promise.resolve()).then(() => this.#advance());
-    const settled = result
-      .catch(() => {})
-      .then(() => {
-        if (this.#under === settled) this.#under = undefined;
-      });
-    this.#under = settled;
+    this.#waiting++;
+    const result = this.#lastOver.then(() => this.#advance());
+    this.#lastOver = result.catch(() => {});
     return result;
   }
 
@@ -150,14 +126,39 @@ export class Iteration<T> implements AsyncIterableIterator<T> {
   }
 
   #end(): void {
+    if (this.#over) return;
     this.#over = true;
+    // A step that has no thread yet is not wanted any more; what a running one reads is dropped.
+    if (this.#scan !== undefined) {
+      addon.cancelJob(this.#jobId);
+      addon.storeScanEnd(this.#scan);
+    }
     this.#scan = undefined;
-    this.#step = undefined;
+    this.#entries = undefined;
+    this.#ahead = undefined;
   }
 
   /** What can be answered now: an entry, or the end. */
   #take(): IteratorResult<T> | undefined {
     if (this.#over) return { done: true, value: undefined };
+    this.#checkUnderWay();
+    if (this.#left === 0) {
+      this.#end();
+      return { done: true, value: undefined };
+    }
+    const entries = this.#entries;
+    if (entries === undefined) return undefined;
+    if (entries.left > 0) {
+      if (this.#left !== noLimit) this.#left--;
+      return { done: false, value: entries.take() as T };
+    }
+    if (!entries.isLast) return undefined;
+    this.#end();
+    return { done: true, value: undefined };
+  }
+
+  /** Ends the iteration and throws where it must not go on. */
+  #checkUnderWay(): void {
     const { signal } = this.#settings;
     try {
       if (signal?.aborted) throw signal.reason;
@@ -166,50 +167,66 @@ export class Iteration<T> implements AsyncIterableIterator<T> {
       this.#end();
       throw error;
     }
-    if (this.#left === 0) {
-      this.#end();
-      return { done: true, value: undefined };
-    }
-    const step = this.#step;
-    if (step === undefined) return undefined;
-    if (this.#index < step.count) {
-      const index = this.#index++;
-      if (this.#left !== noLimit) this.#left--;
-      return { done: false, value: entryAt(step, index, this.#shape, this.#source.codec) as T };
-    }
-    if (!step.done) return undefined;
-    this.#end();
-    return { done: true, value: undefined };
   }
 
   async #advance(): Promise<IteratorResult<T>> {
-    for (;;) {
-      const result = this.#take();
-      if (result !== undefined) return result;
-      try {
-        const step = await this.#readStep();
-        // return() may have been called meanwhile: then nothing is kept.
-        if (!this.#over) this.#step = step;
-        this.#index = 0;
-      } catch (error) {
-        this.#end();
-        throw error;
+    try {
+      for (;;) {
+        const result = this.#take();
+        if (result !== undefined) return result;
+        await this.#nextStep();
       }
+    } finally {
+      // Before whoever waits for it goes on: its next call may find an entry at hand.
+      this.#waiting--;
     }
   }
 
-  async #readStep(): Promise<ScanStep> {
-    const { handle, scheduler } = this.#source;
+  async #nextStep(): Promise<void> {
+    this.#entries = undefined;
+    try {
+      const step = await (this.#ahead ?? this.#readStep(this.#left));
+      this.#ahead = undefined;
+      // return() may have been called meanwhile: then nothing is kept.
+      if (!this.#over) this.#begin(step);
+    } catch (error) {
+      if (this.#over) return;
+      this.#end();
+      throw error;
+    }
+  }
+
+  /** Hands out a step's entries from now on, and has the next one read meanwhile. */
+  #begin(step: ScanStep): void {
+    this.#entries = new StepEntries(step, this.#shape, this.#source.codec);
+    this.#texts = this.#entries.areTexts;
+    const left = this.#left === noLimit ? noLimit : this.#left - step.count;
+    if (step.done || left <= 0) return;
+    this.#ahead = this.#readStep(left);
+    // Whoever needs the step hears of its failure.
+    this.#ahead.catch(() => {});
+  }
+
+  async #readStep(limit: number): Promise<ScanStep> {
+    const { scheduler } = this.#source;
     const { prefix, highWaterMark, signal } = this.#settings;
-    this.#step = undefined;
     if (this.#scan === undefined) {
       if (!scheduler.isIdle) await unlessAborted(scheduler.idle(), signal);
       this.#source.checkOpen();
-      this.#scan = addon.storeScan(handle, prefix, this.#shape.values);
+      this.#scan = newScan(this.#source, prefix, this.#shape);
     }
     const scan = this.#scan;
-    return runJob(() => addon.storeScanStep(scan, highWaterMark, this.#left), signal);
+    return runJob(() => {
+      // Two steps are in memory at a time.
+      const step = addon.storeScanStep(scan, Math.ceil(highWaterMark / 2), limit, this.#texts);
+      this.#jobId = addon.lastJobId();
+      return step;
+    }, signal);
   }
+}
+
+function newScan(source: Source, prefix: Uint8Array, shape: Shape): NativeScan {
+  return addon.storeScan(source.handle, prefix, shape.values, shape.keyEncoding === 'utf8');
 }
 
 /** Rejects with the signal's reason when it aborts first. */
@@ -230,14 +247,21 @@ function unlessAborted(promise: Promise<void>, signal: AbortSignal | undefined):
 export function* iterateSync<T>(source: Source, shape: Shape): IterableIterator<T> {
   source.checkOpen();
   source.scheduler.settleAll();
-  const scan = addon.storeScan(source.handle, Buffer.alloc(0), shape.values);
-  for (;;) {
-    source.checkOpen();
-    const step = callNative(() => addon.storeScanStepSync(scan, defaultHighWaterMark, noLimit));
-    for (let index = 0; index < step.count; index++) {
+  const scan = newScan(source, Buffer.alloc(0), shape);
+  let texts = source.codec.textMark === -1;
+  try {
+    for (;;) {
       source.checkOpen();
-      yield entryAt(step, index, shape, source.codec) as T;
+      const step = callNative(() => addon.storeScanStepSync(scan, defaultHighWaterMark, noLimit, texts));
+      const entries = new StepEntries(step, shape, source.codec);
+      texts = entries.areTexts;
+      while (entries.left > 0) {
+        source.checkOpen();
+        yield entries.take() as T;
+      }
+      if (step.done) return;
     }
-    if (step.done) return;
+  } finally {
+    addon.storeScanEnd(scan);
   }
 }

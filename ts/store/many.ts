@@ -4,6 +4,7 @@ import { encodeValue } from '../codec/encoding.js';
 import { Gathering } from './gathering.js';
 import type { Key } from './key.js';
 import { Kind } from './operation.js';
+import type { Lifetime } from './request.js';
 import type { Scheduler } from './scheduler.js';
 
 type Entries = Iterable<readonly [Key, unknown]> | AsyncIterable<readonly [Key, unknown]>;
@@ -29,16 +30,17 @@ export function setMany(
   entries: Entries,
   signal: AbortSignal | undefined,
   system: boolean,
+  lifetime: Lifetime | undefined,
 ): Promise<void> {
   const gathering = new Gathering();
-  const set = (entry: readonly [Key, unknown]): void => {
+  const set = (entry: readonly [Key, unknown], counted: boolean): void => {
     if (!Array.isArray(entry)) throw wrongType('each entry', 'an array of key and value');
     const [key, value] = entry as readonly [Key, unknown];
     const encoded = encodeValue(codec, value);
-    const bytes = encoded.data.length;
+    const bytes = counted ? encoded.data.length : 0;
     const { resolve, reject } = gathering.begin(bytes);
     try {
-      scheduler.submit(Kind.set, key, encoded, resolve, reject, signal, system);
+      scheduler.submit(Kind.set, key, encoded, resolve, reject, signal, system, lifetime);
     } catch (error) {
       gathering.refuse(bytes);
       throw error;
@@ -46,7 +48,8 @@ export function setMany(
   };
   if (typeof entries === 'object' && entries !== null && Symbol.iterator in entries) {
     try {
-      for (const entry of entries) set(entry);
+      // All of them are taken in whatever they weigh.
+      for (const entry of entries) set(entry, false);
     } catch (error) {
       gathering.fail(error);
     }
@@ -60,14 +63,14 @@ export function setMany(
 
 async function setAsThey(
   entries: AsyncIterable<readonly [Key, unknown]>,
-  set: (entry: readonly [Key, unknown]) => void,
+  set: (entry: readonly [Key, unknown], counted: boolean) => void,
   gathering: Gathering,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   try {
     for await (const entry of entries) {
       if (signal?.aborted || gathering.failed) break;
-      set(entry);
+      set(entry, true);
       await gathering.room();
     }
   } catch (error) {
@@ -85,13 +88,14 @@ export function deleteMany(
 ): Promise<number> {
   const gathering = new Gathering();
   let count = 0;
+  const { resolve, reject } = gathering.settling;
+  const counted = (existed: unknown): void => {
+    if (existed === true) count++;
+    resolve();
+  };
   try {
     for (const key of keys) {
-      const { resolve, reject } = gathering.begin(0);
-      const counted = (existed: unknown): void => {
-        if (existed === true) count++;
-        resolve();
-      };
+      gathering.begin(0);
       try {
         scheduler.submit(Kind.delete, key, undefined, counted, reject, signal, system);
       } catch (error) {

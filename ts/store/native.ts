@@ -1,4 +1,4 @@
-import type { QueueStats } from '../addon.js';
+import type { StoreStats } from './stats.js';
 
 /** An open store of the native part: opaque. */
 export interface StoreHandle {
@@ -20,6 +20,21 @@ export interface NativeVerification {
   readonly __kind: 'verification';
 }
 
+/** Keys that are brought into memory: opaque. */
+export interface NativeWarming {
+  readonly __kind: 'warming';
+}
+
+/** A compaction of the native part: opaque. */
+export interface NativeCompaction {
+  readonly __kind: 'compaction';
+}
+
+/** A backup of the native part: opaque. */
+export interface NativeBackup {
+  readonly __kind: 'backup';
+}
+
 export interface NativeOpenOptions {
   path: string;
   readOnly: boolean;
@@ -27,6 +42,7 @@ export interface NativeOpenOptions {
   exclusive: boolean;
   permissions: number;
   pin: boolean;
+  salvage: boolean;
   allowRemote: boolean;
   /** 0: not given. */
   maxBytes: number;
@@ -35,10 +51,10 @@ export interface NativeOpenOptions {
   onProgress: ((done: number, total: number) => void) | undefined;
 }
 
-/** What a turn of a request left to say; undefined where all succeeded without a value. */
+/** What a turn of a request left to say; undefined where all succeeded, with all values in the request's own answers. */
 export interface Report {
-  /** Where the values are that the answers in the request's buffer point to. */
-  slabs: Buffer[];
+  /** Where the values are that the answers in the headers point to; undefined: in the request's own answers. */
+  slabs: (Buffer | undefined)[];
   /** index, descriptor, index, descriptor … */
   errors: unknown[] | undefined;
   /** Operations that need another turn. */
@@ -47,40 +63,62 @@ export interface Report {
   blocked: boolean;
 }
 
-/** A step of an iteration: six numbers per entry in `table`, slab, offset and size of its key and of its value. */
+/**
+ * A step of an iteration: six numbers per entry in `table`, slab, offset and size of its key and of its value. A slab that
+ * is a string is ASCII.
+ */
 export interface ScanStep {
   count: number;
   table: Uint32Array;
-  slabs: Buffer[];
+  keySlabs: (string | Buffer)[];
+  valueSlabs: (string | Buffer)[];
   done: boolean;
 }
 
-/** A step of a verification; the last one has the outcome. */
-export interface VerifyStep {
+/** How far long work is after some steps. */
+export interface WorkStep {
   done: number;
   total: number;
+  over: boolean;
+}
+
+/** The last step of a verification has its outcome. */
+export interface VerifyStep extends WorkStep {
   records?: number;
   bytes?: number;
   /** offset, reason, offset, reason … */
   damaged?: (number | string)[];
 }
 
-export interface NativeStoreStats {
-  keys: number;
-  liveBytes: number;
-  garbageBytes: number;
-  fileBytes: number;
-  freeBytes: number;
-  maxBytes: number;
-  shards: number;
-  buckets: number;
-  maxBuckets: number;
-  loadFactor: number;
-  maxLoadFactor: number;
-  queue: QueueStats;
-  lockedBytes: number;
-  fastPath: boolean;
+/** A step of a compaction; the last one has the outcome. */
+export interface CompactStep extends WorkStep {
+  freedBytes?: number;
 }
+
+/** The control region of a store, as 32-bit words that other processes change. Never written to. */
+export interface NativeVersions {
+  buffer: ArrayBuffer;
+  /** Index of the word that moves on where all versions count for nothing any more. */
+  epochWord: number;
+  /** Index of version slot 0. */
+  firstSlotWord: number;
+}
+
+/**
+ * Calls on one key of one store, on the calling thread: `keyBytes` of it at the start of the scratch buffer. Answers: a
+ * value's size in the scratch buffer, or the value itself (text, or bytes of its own); -1: absent; -2: cold.
+ */
+export interface SyncCalls {
+  get(keyBytes: number): number | string | Buffer;
+  tryGet(keyBytes: number): number | string | Buffer;
+  has(keyBytes: number): number;
+  tryHas(keyBytes: number): number;
+  set(keyBytes: number, value: number | Uint8Array): void;
+  delete(keyBytes: number): boolean;
+}
+
+/** All but what JavaScript counts itself. */
+export type NativeStoreStats = Omit<StoreStats, 'hot'>;
 
 /** What csrc/binding/store_*.cc export. */
 export interface StoreAddon {
@@ -101,27 +139,53 @@ export interface StoreAddon {
 
   storeRequest(
     handle: StoreHandle,
-    buffer: Uint8Array,
+    headers: Int32Array,
+    bytes: Uint8Array,
+    usedBytes: number,
     count: number,
+    answers: Uint8Array | undefined,
     largeValues: readonly Uint8Array[] | undefined,
   ): NativeRequest;
   storeRun(request: NativeRequest): Promise<Report | undefined>;
+  /** The header has the answer then; what else there is comes with a report. */
   storeFinish(request: NativeRequest, index: number): void;
   storeCancel(request: NativeRequest, index: number): boolean;
   storeIsDone(request: NativeRequest, index: number): boolean;
 
-  storeScan(handle: StoreHandle, prefix: Uint8Array, wantValues: boolean): NativeScan;
-  storeScanStep(scan: NativeScan, maxBytes: number, limit: number): Promise<ScanStep>;
-  storeScanStepSync(scan: NativeScan, maxBytes: number, limit: number): ScanStep;
+  storeScan(handle: StoreHandle, prefix: Uint8Array, wantValues: boolean, textKeys: boolean): NativeScan;
+  storeScanStep(scan: NativeScan, maxBytes: number, limit: number, textValues: boolean): Promise<ScanStep>;
+  storeScanStepSync(scan: NativeScan, maxBytes: number, limit: number, textValues: boolean): ScanStep;
+  storeScanEnd(scan: NativeScan): void;
 
   storeVerification(handle: StoreHandle): NativeVerification;
   storeVerifyStep(verification: NativeVerification): Promise<VerifyStep>;
 
-  storeGetSync(handle: StoreHandle, scratch: Uint8Array, keyBytes: number): number | Buffer;
-  storeTryGet(handle: StoreHandle, scratch: Uint8Array, keyBytes: number): number | Buffer;
-  storeHasSync(handle: StoreHandle, scratch: Uint8Array, keyBytes: number): number;
-  storeTryHas(handle: StoreHandle, scratch: Uint8Array, keyBytes: number): number;
-  storeSetSync(handle: StoreHandle, scratch: Uint8Array, keyBytes: number, value: number | Uint8Array): void;
-  storeDeleteSync(handle: StoreHandle, scratch: Uint8Array, keyBytes: number): boolean;
+  storeWarming(handle: StoreHandle, packed: Uint8Array): NativeWarming;
+  storeWarmStep(warming: NativeWarming): Promise<WorkStep>;
+
+  storeCompaction(handle: StoreHandle): NativeCompaction;
+  storeCompactStep(compaction: NativeCompaction): Promise<CompactStep>;
+  storeBackup(handle: StoreHandle, path: string): NativeBackup;
+  storeBackupStep(backup: NativeBackup): Promise<WorkStep>;
+  storeBackupEnd(backup: NativeBackup, publish: boolean): Promise<void>;
+
+  storeVersions(handle: StoreHandle): NativeVersions | undefined;
+  storeForgetVersions(buffer: ArrayBuffer): void;
+
+  storeSync(handle: StoreHandle, scratch: Uint8Array, textMark: number): SyncCalls;
   storeClearSync(handle: StoreHandle): void;
+
+  storeSetTtlSync(handle: StoreHandle, key: Uint8Array, value: Uint8Array, ttl: number, keepTtl: boolean): void;
+  storeCompareAndSetSync(
+    handle: StoreHandle,
+    key: Uint8Array,
+    expected: Uint8Array | undefined,
+    value: Uint8Array | undefined,
+    ttl: number,
+    keepTtl: boolean,
+  ): boolean;
+  storeIncrementSync(handle: StoreHandle, key: Uint8Array, by: number, ttl: number, keepTtl: boolean): number;
+  storeReadSync(handle: StoreHandle, key: Uint8Array): Buffer | undefined;
+  /** The store's clock, milliseconds since 1970. Never waits. */
+  storeNow(handle: StoreHandle): number;
 }

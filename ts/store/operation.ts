@@ -1,8 +1,22 @@
-import type { Lane } from './lane.js';
 import type { Request } from './request.js';
 
 /** OperationKind of csrc/binding/store_request.h. */
-export const Kind = { skip: 0, get: 1, has: 2, set: 3, delete: 4, getMany: 5, clear: 6 } as const;
+export const Kind = {
+  skip: 0,
+  get: 1,
+  has: 2,
+  set: 3,
+  delete: 4,
+  getMany: 5,
+  clear: 6,
+  entry: 7,
+  ttl: 8,
+  compareAndSet: 9,
+  increment: 10,
+  touch: 11,
+  /** Of several steps (steps.ts): the native part never sees it. */
+  update: 12,
+} as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
 /** Answer of csrc/binding/store_request.h. */
@@ -10,29 +24,42 @@ export const Answer = { notYet: 0, ok: 1, absent: 2, failed: 3 } as const;
 
 /** Whether it changes what others read. */
 export function isWrite(kind: Kind): boolean {
-  return kind === Kind.set || kind === Kind.delete || kind === Kind.clear;
+  switch (kind) {
+    case Kind.set:
+    case Kind.delete:
+    case Kind.clear:
+    case Kind.compareAndSet:
+    case Kind.increment:
+    case Kind.touch:
+    case Kind.update:
+      return true;
+    default:
+      return false;
+  }
 }
 
 /**
  * One call on its way: from the call until its promise is settled and it has taken effect. Also one key of a getMany
- * ({@link Operation.claims}): that is in its key's lane in the place of the whole.
+ * ({@link Request.claims}): that is in the key table in the place of the whole.
+ *
+ * There is one of these per call and nothing else, so its size counts.
  */
 export class Operation {
   readonly kind: Kind;
   readonly request: Request;
-  /** In the request: which operation, and where in its buffer. */
+  /** Which operation of the request. */
   readonly index: number;
-  readonly position: number;
 
-  /** The key's operations under way, in call order. */
-  lane: Lane | undefined;
-  previous: Operation | undefined;
-  next: Operation | undefined;
-  /** Of a getMany: one for each key. */
-  claims: Operation[] | undefined;
+  /** Of its key; undefined where it has none. */
+  readonly name: string | undefined;
+  /** The rest of these belongs to the {@link KeyTable}. */
+  readonly hash: number;
+  order = 0;
+  newer: Operation | undefined = undefined;
+  older: Operation | undefined = undefined;
+
   /** Requests that start only after this. */
-  dependents: Request[] | undefined;
-
+  dependents: Request[] | undefined = undefined;
   /** It has taken effect, or never will: nothing waits for it any more. */
   over = false;
   /** It has succeeded, and its promise waits for a flush. */
@@ -44,29 +71,25 @@ export class Operation {
   readonly resolve: ((value: any) => void) | undefined;
   readonly reject: ((reason: unknown) => void) | undefined;
   /** Takes the listener off the signal. */
-  unlisten: (() => void) | undefined;
+  unlisten: (() => void) | undefined = undefined;
 
   constructor(
     kind: Kind,
     request: Request,
     index: number,
-    position: number,
-    resolve?: (value: any) => void,
-    reject?: (reason: unknown) => void,
-    system = false,
+    name: string | undefined,
+    hash: number,
+    resolve: ((value: any) => void) | undefined,
+    reject: ((reason: unknown) => void) | undefined,
+    system: boolean,
   ) {
     this.kind = kind;
     this.request = request;
     this.index = index;
-    this.position = position;
-    this.lane = undefined;
-    this.previous = undefined;
-    this.next = undefined;
-    this.claims = undefined;
-    this.dependents = undefined;
+    this.name = name;
+    this.hash = hash;
     this.resolve = resolve;
     this.reject = reject;
     this.system = system;
-    this.unlisten = undefined;
   }
 }

@@ -1,15 +1,50 @@
 import { addon } from '../addon.js';
 import type { EncodedValue } from '../codec/codec.js';
 import { newError } from '../errors.js';
+import type { Freshness } from './hot-cache.js';
 import { type Key, writeKey } from './key.js';
 import type { NativeRequest, StoreHandle } from './native.js';
-import { Kind, Operation } from './operation.js';
+import { Answer, Kind, Operation } from './operation.js';
+import type { Steps } from './steps.js';
 
-/** Layout of the buffer: csrc/binding/store_request.h. */
-const headerBytes = 24;
-const answerOffset = 8;
+/** Layout of a header, in 32-bit words: csrc/binding/store_request.h. */
+const headerWords = 12;
+const sizeWord = 1;
+const answerWord = 2;
+/** Until there is an answer: where the key is in `bytes`. */
+const slabWord = 3;
+const offsetWord = 4;
+const answerSizeWord = 5;
+const freshnessWord = 6;
+const expectedSizeWord = 6;
+/** In 64-bit words. */
+const headerDoubles = headerWords / 2;
+const ttlDouble = 2;
+const numberDouble = 3;
+const expiryDouble = 5;
 const flagOrdered = 1;
 const flagLarge = 2;
+const flagTtl = 4;
+const flagKeepTtl = 8;
+const flagExpects = 16;
+const flagLargeExpected = 32;
+const flagDelete = 64;
+
+/** How long what is written lives. */
+export interface Lifetime {
+  /** Milliseconds; 0: without end. */
+  readonly ttl: number;
+  /** Where the key is there, its own end counts instead. */
+  readonly keep: boolean;
+}
+
+/** What a compareAndSet or an increment needs besides. */
+export interface Condition extends Lifetime {
+  /** Of a compareAndSet: the encoded value; undefined: the key is to be absent. */
+  readonly expected?: Uint8Array | undefined;
+  /** Of an increment. */
+  readonly by?: number;
+}
 
 /** From here on a value is not copied into the buffer but keeps memory of its own. */
 const largeBytes = 16 * 1024;
@@ -21,15 +56,48 @@ const maxValueBytes = 0xffff_ffff;
 const maxOperations = 512;
 const maxBytes = 512 * 1024;
 
-const firstCapacity = 2 * 1024;
-/** Buffers of requests that are over, for the next ones. */
-const spareBuffers: Buffer[] = [];
-const maxSpareBuffers = 8;
+/** Where a request is put together, and answered. Used again by the next ones: to make it anew costs more than to fill. */
+class Space {
+  headers = new Int32Array(0);
+  /** The same memory. */
+  doubles = new Float64Array(0);
+  bytes: Buffer = Buffer.allocUnsafeSlow(firstBytes);
+
+  constructor() {
+    this.growHeaders(firstHeaders);
+  }
+
+  growHeaders(count: number): void {
+    const memory = new ArrayBuffer(count * headerWords * 4);
+    const headers = new Int32Array(memory);
+    headers.set(this.headers);
+    this.headers = headers;
+    this.doubles = new Float64Array(memory);
+  }
+
+  growBytes(needed: number, used: number): void {
+    const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.bytes.length));
+    this.bytes.copy(larger, 0, 0, used);
+    this.bytes = larger;
+  }
+}
+
+const firstHeaders = 16;
+const firstBytes = 1024;
+const spareSpaces: Space[] = [];
+const maxSpareSpaces = 8;
 const maxSpareBytes = 256 * 1024;
+
+/** Small values come here, if nothing that is handed out keeps a view of them. */
+const answersBytes = 256 * 1024;
+const spareAnswers: Buffer[] = [];
+const maxSpareAnswers = 4;
 
 /** Operations that travel together. Takes more of them as long as it is open. */
 export class Request {
   readonly operations: Operation[] = [];
+  /** Of a getMany: one for each key. */
+  claims: Operation[] | undefined;
   /** In another request, and still to come before this one starts. */
   readonly predecessors: (Operation | Request)[] = [];
   /** How many of them are not over. */
@@ -43,9 +111,14 @@ export class Request {
   unfinished = 0;
   over = false;
   native: NativeRequest | undefined;
+  /** Of an update: it goes this way instead. */
+  steps: Steps | undefined;
 
-  #bytes: Buffer = spareBuffers.pop() ?? Buffer.allocUnsafeSlow(firstCapacity);
+  #space: Space = spareSpaces.pop() ?? new Space();
   #used = 0;
+  #answers: Buffer | undefined;
+  /** Some operation answers a value. */
+  #hasReads = false;
   #largeValues: Uint8Array[] | undefined;
   #largeSize = 0;
   #whenOver: Promise<void> | undefined;
@@ -59,41 +132,72 @@ export class Request {
   append(
     kind: Kind,
     key: Key | undefined,
+    name: string | undefined,
+    hash: number,
     value: EncodedValue | undefined,
     ordered: boolean,
     resolve: (value: any) => void,
     reject: (reason: unknown) => void,
-    system = false,
+    system: boolean,
+    condition?: Condition | Lifetime,
   ): Operation {
-    const position = this.#used;
-    const keyRoom = key === undefined ? 0 : typeof key === 'string' ? 3 * key.length : key.length;
-    this.#reserve(headerBytes + keyRoom);
-    const keyBytes = key === undefined ? 0 : writeKey(key, this.#bytes, position + headerBytes);
-    const end = position + headerBytes + keyBytes;
+    const index = this.operations.length;
+    const start = this.#used;
+    let end = start;
+    if (key !== undefined) {
+      this.#reserve(start + (typeof key === 'string' ? 3 * key.length : key.length), start);
+      end += writeKey(key, this.#space.bytes, start);
+    }
+    const keyBytes = end - start;
     let flags = ordered ? flagOrdered : 0;
+    let expectedBytes = 0;
+    if (kind === Kind.compareAndSet) {
+      const { expected } = condition as Condition;
+      if (expected !== undefined) flags |= flagExpects;
+      if (expected !== undefined && expected.length >= largeBytes) {
+        flags |= flagLargeExpected;
+        expectedBytes = this.#addLarge(expected);
+      } else if (expected !== undefined) {
+        expectedBytes = expected.length;
+        this.#reserve(end + expectedBytes, end);
+        this.#space.bytes.set(expected, end);
+        end += expectedBytes;
+      }
+      if (value === undefined) flags |= flagDelete;
+    }
     let valueBytes = 0;
     if (value !== undefined) {
       const large = toLarge(value);
       if (large === undefined) {
         valueBytes = this.#writeValue(value, end);
-        this.#used = end + valueBytes;
+        end += valueBytes;
       } else {
-        this.#largeValues ??= [];
         flags |= flagLarge;
-        valueBytes = this.#largeValues.push(large) - 1;
-        this.#largeSize += large.length;
-        this.#used = end;
+        valueBytes = this.#addLarge(large);
       }
-    } else {
-      this.#used = end;
     }
-    const bytes = this.#bytes;
-    bytes[position] = kind;
-    bytes[position + 1] = flags;
-    bytes.writeUInt16LE(keyBytes, position + 2);
-    bytes.writeUInt32LE(valueBytes, position + 4);
-    bytes.writeUInt32LE(0, position + answerOffset);
-    const operation = new Operation(kind, this, this.operations.length, position, resolve, reject, system);
+    this.#used = end;
+    const space = this.#space;
+    const at = index * headerWords;
+    if (at >= space.headers.length) space.growHeaders(2 * index);
+    const { headers } = space;
+    if (condition !== undefined) {
+      const { ttl, keep } = condition;
+      if (ttl > 0) flags |= flagTtl;
+      if (keep) flags |= flagKeepTtl;
+      space.doubles[index * headerDoubles + ttlDouble] = ttl;
+      if (kind === Kind.increment) {
+        space.doubles[index * headerDoubles + numberDouble] = (condition as Condition).by as number;
+      } else {
+        headers[at + expectedSizeWord] = expectedBytes;
+      }
+    }
+    headers[at] = kind | (flags << 8) | (keyBytes << 16);
+    headers[at + sizeWord] = valueBytes;
+    headers[at + answerWord] = Answer.notYet;
+    headers[at + slabWord] = start;
+    if (kind === Kind.get || kind === Kind.entry || kind === Kind.getMany) this.#hasReads = true;
+    const operation = new Operation(kind, this, index, name, hash, resolve, reject, system);
     this.operations.push(operation);
     this.unfinished++;
     return operation;
@@ -101,50 +205,87 @@ export class Request {
 
   /** Appends a getMany: `keys` is the list that csrc/binding/store_request.h describes. */
   appendMany(keys: Buffer, resolve: (value: any) => void, reject: (reason: unknown) => void): Operation {
-    return this.append(Kind.getMany, undefined, { prefix: -1, data: keys, owned: true }, false, resolve, reject);
+    const list = { prefix: -1, data: keys, owned: true };
+    return this.append(Kind.getMany, undefined, undefined, 0, list, false, resolve, reject, false);
   }
 
   /** Leaves an operation out; only before the native part has it. */
   skip(operation: Operation): void {
-    this.#bytes[operation.position] = Kind.skip;
+    const { headers } = this.#space;
+    const at = operation.index * headerWords;
+    headers[at] = ((headers[at] as number) & ~0xff) | Kind.skip;
   }
 
-  /** The native part's view of it, made at the first call; nothing more can be appended then. */
-  toNative(handle: StoreHandle): NativeRequest {
+  /**
+   * The native part's view of it, made at the first call; nothing more can be appended then. With `shareAnswers`
+   * nothing that is made of the answers keeps a view of them.
+   */
+  toNative(handle: StoreHandle, shareAnswers: boolean): NativeRequest {
     this.open = false;
-    this.native ??= addon.storeRequest(
+    if (this.native !== undefined) return this.native;
+    const space = this.#space;
+    if (shareAnswers && this.#hasReads) this.#answers = spareAnswers.pop() ?? Buffer.allocUnsafeSlow(answersBytes);
+    const count = this.operations.length;
+    this.native = addon.storeRequest(
       handle,
-      this.#bytes.subarray(0, this.#used),
-      this.operations.length,
+      space.headers,
+      space.bytes,
+      this.#used,
+      count,
+      this.#answers,
       this.#largeValues,
     );
     return this.native;
   }
 
   /** What came of an operation: an Answer, and where its value is. */
-  answerOf(operation: Operation): number {
-    return this.#bytes.readUInt32LE(operation.position + answerOffset);
+  answerOf({ index }: Operation): number {
+    return this.#space.headers[index * headerWords + answerWord] as number;
   }
 
-  slabOf(operation: Operation): number {
-    return this.#bytes.readUInt32LE(operation.position + answerOffset + 4);
+  /** Number of the slab; where there is none of that number, it is {@link answers}. */
+  slabOf({ index }: Operation): number {
+    return this.#space.headers[index * headerWords + slabWord] as number;
   }
 
-  offsetOf(operation: Operation): number {
-    return this.#bytes.readUInt32LE(operation.position + answerOffset + 8);
+  offsetOf({ index }: Operation): number {
+    return (this.#space.headers[index * headerWords + offsetWord] as number) >>> 0;
   }
 
-  sizeOf(operation: Operation): number {
-    return this.#bytes.readUInt32LE(operation.position + answerOffset + 12);
+  sizeOf({ index }: Operation): number {
+    return (this.#space.headers[index * headerWords + answerSizeWord] as number) >>> 0;
+  }
+
+  /** Values that came without a slab of their own. They change with the next request: nothing may keep a view of it. */
+  get answers(): Buffer {
+    return this.#answers as Buffer;
+  }
+
+  /** Of an increment the sum; of an entry and of its ttl the milliseconds left, 0: without end. */
+  numberOf({ index }: Operation): number {
+    return this.#space.doubles[index * headerDoubles + numberDouble] as number;
+  }
+
+  /** Of a get. */
+  freshnessOf({ index }: Operation): Freshness {
+    const { headers, doubles } = this.#space;
+    const at = index * headerWords + freshnessWord;
+    return {
+      slot: (headers[at] as number) >>> 0,
+      version: (headers[at + 1] as number) >>> 0,
+      tag: (headers[at + 2] as number) >>> 0,
+      expiresAtMs: doubles[index * headerDoubles + expiryDouble] as number,
+    };
   }
 
   /** The encoded value of a set that is under way: [bytes, start, end), not to be kept. */
-  valueOf(operation: Operation): [Buffer, number, number] {
-    const { position } = operation;
-    const bytes = this.#bytes;
-    const size = bytes.readUInt32LE(position + 4);
-    if (((bytes[position + 1] as number) & flagLarge) === 0) {
-      const start = position + headerBytes + bytes.readUInt16LE(position + 2);
+  valueOf({ index }: Operation): [Buffer, number, number] {
+    const { headers, bytes } = this.#space;
+    const at = index * headerWords;
+    const word = headers[at] as number;
+    const size = headers[at + sizeWord] as number;
+    if (((word >>> 8) & flagLarge) === 0) {
+      const start = (headers[at + slabWord] as number) + (word >>> 16);
       return [bytes, start, start + size];
     }
     const large = (this.#largeValues as Uint8Array[])[size] as Uint8Array;
@@ -168,43 +309,42 @@ export class Request {
     this.#resolveOver?.();
   }
 
-  /** All promises are settled and the native part is done with the memory. */
+  /** All promises are settled and the native part is done with the memory. Not to be used any more. */
   recycle(): void {
+    if (this.#space === noSpace) return;
     this.operations.length = 0;
     this.#largeValues = undefined;
-    if (spareBuffers.length < maxSpareBuffers && this.#bytes.length <= maxSpareBytes) spareBuffers.push(this.#bytes);
-    this.#bytes = none;
+    const { bytes } = this.#space;
+    if (spareSpaces.length < maxSpareSpaces && bytes.length <= maxSpareBytes) spareSpaces.push(this.#space);
+    this.#space = noSpace;
+    if (this.#answers !== undefined && spareAnswers.length < maxSpareAnswers) spareAnswers.push(this.#answers);
+    this.#answers = undefined;
   }
 
-  #reserve(size: number): void {
-    const needed = this.#used + size;
-    if (needed <= this.#bytes.length) return;
-    const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.#bytes.length));
-    this.#bytes.copy(larger, 0, 0, this.#used);
-    this.#bytes = larger;
+  /** Answers the index. */
+  #addLarge(value: Uint8Array): number {
+    this.#largeValues ??= [];
+    this.#largeSize += value.length;
+    return this.#largeValues.push(value) - 1;
   }
 
-  #writeValue(value: EncodedValue, start: number): number {
-    const { prefix, data } = value;
-    const room = 1 + (typeof data === 'string' ? 3 * data.length : data.length);
-    // The key is behind #used still: it must move along.
-    const kept = this.#used;
-    this.#used = start;
-    this.#reserve(room);
-    this.#used = kept;
+  /** Makes room for bytes up to `end`; what there is up to `used` stays. */
+  #reserve(end: number, used: number): void {
+    if (end > this.#space.bytes.length) this.#space.growBytes(end, used);
+  }
+
+  #writeValue({ prefix, data }: EncodedValue, start: number): number {
+    this.#reserve(start + 1 + (typeof data === 'string' ? 3 * data.length : data.length), start);
+    const { bytes } = this.#space;
     let at = start;
-    if (prefix >= 0) this.#bytes[at++] = prefix;
-    if (typeof data === 'string') {
-      at += this.#bytes.write(data, at, 'utf8');
-    } else {
-      this.#bytes.set(data, at);
-      at += data.length;
-    }
-    return at - start;
+    if (prefix >= 0) bytes[at++] = prefix;
+    if (typeof data === 'string') return at + bytes.write(data, at, 'utf8') - start;
+    bytes.set(data, at);
+    return at + data.length - start;
   }
 }
 
-const none = Buffer.alloc(0);
+const noSpace = new Space();
 
 /** A value as memory of its own, where it is large; with one copy at most. */
 function toLarge({ prefix, data, owned }: EncodedValue): Uint8Array | undefined {
@@ -217,6 +357,20 @@ function toLarge({ prefix, data, owned }: EncodedValue): Uint8Array | undefined 
   if (extra === 1) bytes[0] = prefix;
   if (typeof data === 'string') bytes.write(data, extra, 'utf8');
   else bytes.set(data, extra);
+  return bytes;
+}
+
+/** An encoded value as bytes that nobody else has. */
+export function toBytes(value: EncodedValue): Uint8Array {
+  const { prefix, data, owned } = value;
+  const large = toLarge(value);
+  if (large !== undefined) return large;
+  if (owned && prefix < 0 && typeof data !== 'string') return data;
+  const head = prefix >= 0 ? 1 : 0;
+  const bytes = Buffer.allocUnsafeSlow(head + (typeof data === 'string' ? Buffer.byteLength(data) : data.length));
+  if (head === 1) bytes[0] = prefix;
+  if (typeof data === 'string') bytes.write(data, head, 'utf8');
+  else bytes.set(data, head);
   return bytes;
 }
 

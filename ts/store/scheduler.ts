@@ -4,14 +4,15 @@ import type { EncodedValue } from '../codec/codec.js';
 import { fromNative } from '../errors.js';
 import { Aborts } from './aborts.js';
 import type { GroupCommit } from './group-commit.js';
-import { checkKey, type Key, maxKeyBytes, nameOf, writeKey } from './key.js';
-import { Lane } from './lane.js';
+import { checkKeyShape, type Key, maxKeyBytes, nameOf, writeKey } from './key.js';
+import { hashOf, KeyTable } from './key-table.js';
 import type { Report, StoreHandle } from './native.js';
 import { Answer, isWrite, Kind, Operation } from './operation.js';
-import { Request } from './request.js';
+import { type Condition, type Lifetime, Request } from './request.js';
+import type { Steps } from './steps.js';
 
 /** What an operation answered, for those that have a value: where it is. */
-export type Settle = (operation: Operation, answer: number, slabs: readonly Buffer[]) => void;
+export type Settle = (operation: Operation, answer: number, slabs: readonly (Buffer | undefined)[]) => void;
 
 /** Pause before operations behind a held lock are tried again, milliseconds. The native part gives up after 5 s. */
 const blockedPauseMs = 5;
@@ -33,7 +34,8 @@ export class Scheduler {
   readonly #settleWithValue: Settle;
   readonly #commit: GroupCommit;
   readonly #limit: LimitFunction = pLimit(Math.max(2, 2 * addon.gate().limit));
-  readonly #lanes = new Map<string, Lane>();
+  readonly #shareAnswers: boolean;
+  readonly #keys = new KeyTable();
   readonly #unfinished = new Set<Request>();
   #free: Request | undefined;
   #dependent: Request | undefined;
@@ -42,9 +44,11 @@ export class Scheduler {
   #tickEnds = false;
   readonly #aborts = new Aborts((operation, reason) => this.#abort(operation, reason));
 
-  constructor(handle: StoreHandle, commit: GroupCommit, settleWithValue: Settle) {
+  /** shareAnswers: nothing that `settleWithValue` makes of an answer keeps a view of its bytes in {@link Request.answers}. */
+  constructor(handle: StoreHandle, commit: GroupCommit, shareAnswers: boolean, settleWithValue: Settle) {
     this.#handle = handle;
     this.#commit = commit;
+    this.#shareAnswers = shareAnswers;
     this.#settleWithValue = settleWithValue;
   }
 
@@ -60,23 +64,26 @@ export class Scheduler {
     reject: (reason: unknown) => void,
     signal?: AbortSignal | undefined,
     system = false,
+    condition?: Condition | Lifetime,
   ): void {
-    checkKey(key);
+    // The rest of the check is in writeKey: a name that is none holds up nobody.
+    checkKeyShape(key);
     const name = nameOf(key);
-    const lane = this.#lanes.get(name);
+    const hash = hashOf(name);
     const write = isWrite(kind);
     let request: Request;
-    let ordered = false;
-    if (this.#barrier === undefined && (lane === undefined || !lane.holdsUp(write))) {
+    let conflicts: Operation[] | undefined;
+    if (this.#barrier === undefined && !this.#keys.holdsUp(name, hash, write)) {
       request = this.#openFree();
     } else {
-      ordered = true;
-      request = this.#follow(lane, write) ?? this.#openDependent();
+      conflicts = this.#keys.conflicts(name, hash, write);
+      request = this.#follow(conflicts) ?? this.#openDependent();
     }
-    const operation = request.append(kind, key, value, ordered, resolve, reject, system);
+    const ordered = conflicts !== undefined;
+    const operation = request.append(kind, key, name, hash, value, ordered, resolve, reject, system, condition);
     if (system) this.#commit.owe();
-    if (request === this.#dependent) this.#await(request, lane, write);
-    this.#push(name, lane, operation);
+    if (conflicts !== undefined && request === this.#dependent) this.#await(request, conflicts);
+    this.#keys.add(operation);
     if (request.full) this.#close(request);
     if (signal !== undefined) this.#aborts.listen(operation, signal);
   }
@@ -95,19 +102,47 @@ export class Scheduler {
     const request = new Request();
     const operation = request.appendMany(list, resolve, reject);
     if (this.#barrier !== undefined) this.#awaitRequest(request, this.#barrier);
-    const names = new Set(keys.map(nameOf));
-    operation.claims = [];
-    for (const name of names) {
-      const lane = this.#lanes.get(name);
-      const claim = new Operation(Kind.getMany, request, operation.index, operation.position);
-      operation.claims.push(claim);
-      if (lane?.lastWrite !== undefined) {
+    request.claims = [];
+    for (const key of keys) {
+      const name = nameOf(key);
+      const hash = hashOf(name);
+      const lastWrite = this.#keys.lastWrite(name, hash);
+      const claim = new Operation(Kind.getMany, request, operation.index, name, hash, undefined, undefined, false);
+      request.claims.push(claim);
+      if (lastWrite !== undefined) {
         // What it takes from now on could have to wait for this getMany.
-        if (lane.lastWrite.request === this.#dependent) this.#close(this.#dependent);
-        this.#awaitOperation(request, lane.lastWrite);
+        if (lastWrite.request === this.#dependent) this.#close(this.#dependent);
+        this.#awaitOperation(request, lastWrite);
       }
-      this.#push(name, lane, claim);
+      this.#keys.add(claim);
     }
+    this.#unfinished.add(request);
+    this.#close(request);
+    if (signal !== undefined) this.#aborts.listen(operation, signal);
+  }
+
+  /** Queues an update: nothing else on the key begins before it is over. */
+  submitSteps(
+    key: Key,
+    steps: Steps,
+    resolve: (value: any) => void,
+    reject: (reason: unknown) => void,
+    signal: AbortSignal | undefined,
+    system: boolean,
+  ): void {
+    const name = nameOf(key);
+    const hash = hashOf(name);
+    const request = new Request();
+    request.steps = steps;
+    const operation = request.append(Kind.update, key, name, hash, undefined, false, resolve, reject, system);
+    if (system) this.#commit.owe();
+    const conflicts = this.#keys.conflicts(name, hash, true);
+    // What it takes from now on could have to wait for this update.
+    if (this.#dependent !== undefined && conflicts.some((conflict) => conflict.request === this.#dependent)) {
+      this.#close(this.#dependent);
+    }
+    this.#await(request, conflicts);
+    this.#keys.add(operation);
     this.#unfinished.add(request);
     this.#close(request);
     if (signal !== undefined) this.#aborts.listen(operation, signal);
@@ -122,7 +157,7 @@ export class Scheduler {
   ): void {
     this.#closeOpen();
     const request = new Request();
-    const operation = request.append(Kind.clear, undefined, undefined, false, resolve, reject, system);
+    const operation = request.append(Kind.clear, undefined, undefined, 0, undefined, false, resolve, reject, system);
     if (system) this.#commit.owe();
     for (const earlier of this.#unfinished) this.#awaitRequest(request, earlier);
     this.#unfinished.add(request);
@@ -147,18 +182,13 @@ export class Scheduler {
   settleKey(key: Key, write: boolean): void {
     if (this.#unfinished.size === 0) return;
     if (this.#barrier !== undefined) this.#finishRequest(this.#barrier);
-    const lane = this.#lanes.get(nameOf(key));
-    if (lane === undefined || !lane.holdsUp(write)) return;
-    const until = write ? lane.last : lane.lastWrite;
-    for (let operation = lane.first; operation !== undefined; ) {
-      const { next } = operation;
+    const name = nameOf(key);
+    for (const operation of this.#keys.before(name, hashOf(name), write)) {
+      if (operation.over) continue;
       const { request } = operation;
       // Alone where nothing else has to come before it, else with all of its request.
       if (request.waiting === 0 && operation.kind !== Kind.getMany) this.#finishOperation(operation);
       else this.#finishRequest(request);
-      if (operation === until) return;
-      // All of a request may be over now: the lane tells what is left of it.
-      operation = next?.over ? lane.first : next;
     }
   }
 
@@ -173,10 +203,12 @@ export class Scheduler {
    */
   pendingWrite(key: Key): Operation | 'none' | 'unknown' {
     if (this.#unfinished.size === 0) return 'none';
-    const write = this.#lanes.get(nameOf(key))?.lastWrite;
+    const name = nameOf(key);
+    const write = this.#keys.lastWrite(name, hashOf(name));
     const barrier = this.#barrier;
     if (write === undefined) return barrier === undefined ? 'none' : 'unknown';
     // Issued before the clear, or aborted in the middle: what will be there is not known.
+    if (write.kind !== Kind.set && write.kind !== Kind.delete) return 'unknown';
     if (write.settled || (barrier !== undefined && !write.request.predecessors.includes(barrier))) return 'unknown';
     const { native } = write.request;
     // It has taken effect, though its promise does not know: others may have written since.
@@ -208,22 +240,17 @@ export class Scheduler {
     return request;
   }
 
-  /** The open request that holds all that a new operation must come after, where there is one. */
-  #follow(lane: Lane | undefined, write: boolean): Request | undefined {
-    let common: Request | undefined;
-    if (lane === undefined) return undefined;
-    for (const { request } of lane.conflicts(write)) {
-      if (!request.open || (common !== undefined && common !== request)) return undefined;
-      common = request;
-    }
-    return common;
+  /** The open request that holds all of these, where there is one. */
+  #follow(conflicts: readonly Operation[]): Request | undefined {
+    const common = conflicts[0]?.request;
+    if (common === undefined || !common.open) return undefined;
+    return conflicts.every(({ request }) => request === common) ? common : undefined;
   }
 
-  /** The open request of those that wait comes after all that its newest operation must come after. */
-  #await(request: Request, lane: Lane | undefined, write: boolean): void {
+  /** The open request of those that wait comes after these, and after a clear. */
+  #await(request: Request, conflicts: readonly Operation[]): void {
     if (this.#barrier !== undefined) this.#awaitRequest(request, this.#barrier);
-    if (lane === undefined) return;
-    for (const conflict of lane.conflicts(write)) {
+    for (const conflict of conflicts) {
       if (conflict.request !== request) this.#awaitOperation(request, conflict);
     }
   }
@@ -243,15 +270,6 @@ export class Scheduler {
     earlier.dependents.push(request);
     request.predecessors.push(earlier);
     request.waiting++;
-  }
-
-  #push(name: string, found: Lane | undefined, operation: Operation): void {
-    let lane = found;
-    if (lane === undefined) {
-      lane = new Lane(name);
-      this.#lanes.set(name, lane);
-    }
-    lane.push(operation);
   }
 
   // ─────────────────────────────────────────────────────────── running
@@ -301,9 +319,15 @@ export class Scheduler {
       request.recycle(); // all of it was aborted
       return;
     }
+    if (request.steps !== undefined) {
+      await request.steps.run();
+      this.#settleSteps(request.operations[0] as Operation, request.steps);
+      request.recycle();
+      return;
+    }
     let report: Report | undefined;
     try {
-      report = await addon.storeRun(request.toNative(this.#handle));
+      report = await addon.storeRun(request.toNative(this.#handle, this.#shareAnswers));
     } catch (thrown) {
       this.#failAll(request, fromNative(thrown));
       return;
@@ -319,24 +343,26 @@ export class Scheduler {
   };
 
   #settle(request: Request, report: Report | undefined): void {
-    const errors = new Map<number, unknown>();
-    const listed = report?.errors ?? [];
-    for (let i = 0; i < listed.length; i += 2) errors.set(listed[i] as number, listed[i + 1]);
-    const slabs = report?.slabs ?? [];
+    const slabs = report?.slabs ?? noSlabs;
+    const errors = report?.errors;
     for (const operation of request.operations) {
       if (operation.over && (operation.settled || operation.awaitsFlush)) continue;
       const answer = request.answerOf(operation);
       if (answer === Answer.notYet) continue;
       this.#end(operation);
       if (answer === Answer.failed) {
-        this.#fail(operation, fromNative(errors.get(operation.index)));
+        this.#fail(operation, fromNative(errorOf(errors, operation.index)));
         continue;
       }
       if (isWrite(operation.kind)) this.#commit.wrote();
       if (operation.settled) continue;
-      if (operation.system) {
-        operation.awaitsFlush = true;
-        this.#commit.add((failure) => this.#flushed(operation, answer, failure));
+      if (operation.system && !isRefused(operation.kind, answer)) {
+        // What it answers is in memory that others use by the time of the flush.
+        const number = operation.kind === Kind.increment ? request.numberOf(operation) : undefined;
+        this.#awaitFlush(operation, () => {
+          if (number === undefined) this.#settleWithValue(operation, answer, []);
+          else operation.resolve?.(number);
+        });
       } else {
         this.#markSettled(operation);
         this.#settleWithValue(operation, answer, slabs);
@@ -344,13 +370,34 @@ export class Scheduler {
     }
   }
 
-  /** A flush that began after this write has ended. */
-  #flushed(operation: Operation, answer: number, failure: unknown): void {
-    if (failure !== undefined) {
-      this.#fail(operation, failure);
-    } else if (!operation.settled) {
+  /** The operation has taken effect: once a flush that begins now has ended, its promise is settled by `resolve`. */
+  #awaitFlush(operation: Operation, resolve: () => void): void {
+    operation.awaitsFlush = true;
+    this.#commit.add((failure) => {
+      if (failure !== undefined) {
+        this.#fail(operation, failure);
+      } else if (!operation.settled) {
+        this.#markSettled(operation);
+        resolve();
+      }
+    });
+  }
+
+  /** An update is over, here or there: settles what is not settled. */
+  #settleSteps(operation: Operation, { outcome }: Steps): void {
+    this.#end(operation);
+    if (operation.settled || operation.awaitsFlush || outcome === undefined) return;
+    if (outcome.failed) {
+      this.#fail(operation, outcome.reason);
+      return;
+    }
+    this.#commit.wrote();
+    const { value } = outcome;
+    if (operation.system) {
+      this.#awaitFlush(operation, () => operation.resolve?.(value));
+    } else {
       this.#markSettled(operation);
-      this.#settleWithValue(operation, answer, []);
+      operation.resolve?.(value);
     }
   }
 
@@ -379,25 +426,23 @@ export class Scheduler {
     if (operation.over) return;
     operation.over = true;
     this.#leave(operation);
-    if (operation.claims !== undefined) {
-      for (const claim of operation.claims) {
+    const { request } = operation;
+    if (request.claims !== undefined) {
+      for (const claim of request.claims) {
         claim.over = true;
         this.#leave(claim);
       }
     }
-    const { request } = operation;
     request.unfinished--;
     // An open request takes further operations: they end it.
     if (request.unfinished === 0 && !request.over) this.#finished(request);
   }
 
   #leave(operation: Operation): void {
-    const { lane, dependents } = operation;
-    if (lane !== undefined) {
-      lane.remove(operation);
-      if (lane.first === undefined) this.#lanes.delete(lane.name);
-    }
-    if (dependents !== undefined) this.#release(dependents);
+    if (operation.name !== undefined) this.#keys.remove(operation);
+    const { dependents } = operation;
+    if (dependents === undefined) return;
+    this.#release(dependents);
     operation.dependents = undefined;
   }
 
@@ -427,7 +472,9 @@ export class Scheduler {
     this.#fail(operation, reason);
     if (operation.over) return;
     const { request } = operation;
-    if (request.native === undefined) {
+    if (request.steps !== undefined) {
+      if (request.steps.stop()) this.#end(operation);
+    } else if (request.native === undefined) {
       request.skip(operation);
       this.#end(operation);
     } else if (addon.storeCancel(request.native, operation.index)) {
@@ -441,7 +488,12 @@ export class Scheduler {
     const { request } = operation;
     if (operation.over) return;
     if (request.open) this.#close(request);
-    addon.storeFinish(request.toNative(this.#handle), operation.index);
+    if (request.steps !== undefined) {
+      request.steps.finish();
+      this.#settleSteps(operation, request.steps);
+      return;
+    }
+    addon.storeFinish(request.toNative(this.#handle, this.#shareAnswers), operation.index);
     this.#end(operation);
   }
 
@@ -464,18 +516,34 @@ export class Scheduler {
   }
 }
 
+/** It has changed nothing that a flush could cover. */
+function isRefused(kind: Kind, answer: number): boolean {
+  return answer === Answer.absent && (kind === Kind.compareAndSet || kind === Kind.touch);
+}
+
+const noSlabs: readonly (Buffer | undefined)[] = [];
+
+/** Why an operation failed: [index, reason, …] tells it. */
+function errorOf(errors: readonly unknown[] | undefined, index: number): unknown {
+  if (errors !== undefined) {
+    for (let i = 0; i < errors.length; i += 2) if (errors[i] === index) return errors[i + 1];
+  }
+  return undefined;
+}
+
 /** The list of keys of a getMany. */
 function toList(keys: readonly Key[]): Buffer {
   let room = 0;
   for (const key of keys) {
-    checkKey(key);
+    checkKeyShape(key);
     room += 2 + Math.min(maxKeyBytes, typeof key === 'string' ? 3 * key.length : key.length);
   }
   const list = Buffer.allocUnsafeSlow(room);
   let at = 0;
   for (const key of keys) {
     const size = writeKey(key, list, at + 2);
-    list.writeUInt16LE(size, at);
+    list[at] = size;
+    list[at + 1] = size >>> 8;
     at += 2 + size;
   }
   return list.subarray(0, at);

@@ -1,5 +1,5 @@
 import { addon } from '../addon.js';
-import { checkBoolean, checkBytes, checkInteger, checkOptions, checkSignal, wrongType } from '../arguments.js';
+import { checkBoolean, checkInteger, checkOptions, checkSignal, wrongType } from '../arguments.js';
 import type { ValueCodec } from '../codec/codec.js';
 import { toCodec } from '../codec/encoding.js';
 import { newError } from '../errors.js';
@@ -17,6 +17,12 @@ export interface StoreOptions extends OpenFlags {
   /** What happens at maxBytes: ERR_STORE_FULL. */
   onFull?: 'error';
   /**
+   * Milliseconds to live for writes of this Store that say nothing of it, more than 0; default Infinity: without end.
+   * Expired entries are absent to every process, whatever the wall clock does: where it is set back they stay so. Their
+   * space comes back with later writes.
+   */
+  ttl?: number;
+  /**
    * What a write that has resolved survives. Stores in shared memory survive no restart of the machine, whatever is said
    * here.
    *
@@ -30,10 +36,24 @@ export interface StoreOptions extends OpenFlags {
    *   process alive.
    */
   durability?: 'process' | 'system' | { everyMs: number };
-  /** Bytes for in-process copies of hot values. Accepted, and unused so far. */
+  /**
+   * Bytes, about, for copies of hot values in this process, 0 … 2⁴⁰; 0: none. Default 8 MiB. They are coherent with
+   * every process: a get or tryGet that starts after a write has resolved anywhere never answers an older value.
+   * Strings and other primitives are answered as they are; Buffers, arrays, objects and Dates are made anew for each
+   * caller.
+   */
   hotBytes?: number;
   /** Lock the whole store into memory: always hot. ERR_MEMLOCK where the system refuses. Default false. */
   pin?: boolean;
+  /**
+   * With `readOnly`: reads what is sound of a store in which verify() has found damage. Nothing but superblock, tables and
+   * records is believed; each record that is whole is delivered, large values only where all of them is there. A key
+   * whose deletion, or whose last value, is lost with a damaged record may come back as it was before. The file stays as
+   * it is, and is ERR_BUSY for writers meanwhile, as it is here while they have it open. Takes the time of a recovery,
+   * and memory of this process for the index, some 20 bytes a key. Default false: then only the parts of a store that had
+   * to be recovered, and was found damaged, are read like this.
+   */
+  salvage?: boolean;
   /**
    * How many of this process's libuv threads all stores and files together may hold: 1 … 1024, at most all of them.
    * Default half.
@@ -53,7 +73,11 @@ export interface StoreOptions extends OpenFlags {
 
 /** How a write is done. */
 export interface WriteOptions {
-  /** Milliseconds to live: Infinity, for none, is all there is so far (others: ERR_UNSUPPORTED). */
+  /**
+   * Milliseconds to live, more than 0 (parts of one count as one), from when the write takes effect; Infinity: without
+   * end. By default set, setMany and compareAndSet apply what the store was opened with, and clear an earlier end;
+   * increment and update keep it. ERR_OUT_OF_RANGE.
+   */
   ttl?: number;
   /** As at open, for this write. Default: what the store was opened with. */
   durability?: 'process' | 'system';
@@ -80,6 +104,9 @@ export interface OpenSettings {
   codec: ValueCodec;
   durability: Durability;
   progress: Progress;
+  hotBytes: number;
+  /** Milliseconds; 0: without end. */
+  ttl: number;
 }
 
 /** 'process', 'system', or milliseconds between flushes. */
@@ -90,10 +117,13 @@ export interface WriteSettings {
   signal: AbortSignal | undefined;
   /** Where the write says so itself. */
   durability: 'process' | 'system' | undefined;
+  /** Milliseconds, 0: without end; where the write says so itself. */
+  ttl: number | undefined;
 }
 
-const defaultWriteSettings: WriteSettings = { signal: undefined, durability: undefined };
+const defaultWriteSettings: WriteSettings = { signal: undefined, durability: undefined, ttl: undefined };
 const maxEveryMs = 2 ** 31 - 1;
+const defaultHotBytes = 8 * 2 ** 20;
 
 /** Checks the options of open() and openSync(); sets `concurrency` in passing. */
 export function toOpenOptions(path: string, options: unknown): OpenSettings {
@@ -102,26 +132,30 @@ export function toOpenOptions(path: string, options: unknown): OpenSettings {
   checkSignal(given.signal);
   refuseLater(given as Record<string, unknown>);
   const codec = toCodec(given.encoding);
-  const { maxBytes, permissions = 0o600, concurrency, hotBytes } = given;
-  if (hotBytes !== undefined) checkBytes('hotBytes', hotBytes);
+  const { maxBytes, permissions = 0o600, concurrency, hotBytes = defaultHotBytes } = given;
   const durability = checkDurability(given.durability);
   const { onProgress } = given;
   if (onProgress !== undefined && typeof onProgress !== 'function') throw wrongType('onProgress', 'a function');
   const progress = new Progress(given);
+  const readOnly = checkBoolean('readOnly', given.readOnly, false);
+  const salvage = checkBoolean('salvage', given.salvage, false);
+  if (salvage && !readOnly) throw newError('ERR_INVALID_ARG_VALUE', 'salvage is for stores that are opened readOnly');
   const native = {
     path,
-    readOnly: checkBoolean('readOnly', given.readOnly, false),
+    readOnly,
     create: checkBoolean('create', given.create, true),
     exclusive: checkBoolean('exclusive', given.exclusive, false),
     permissions: checkInteger('permissions', permissions, 0, 0o7777),
     pin: checkBoolean('pin', given.pin, false),
+    salvage,
     allowRemote: checkBoolean('allowRemote', given.allowRemote, false),
     maxBytes: maxBytes === undefined ? 0 : checkMaxBytes(maxBytes),
     codec: codec.name,
     onProgress: onProgress && progress.report,
   };
   if (concurrency !== undefined) addon.setConcurrency(checkInteger('concurrency', concurrency, 1, 1024));
-  return { native, codec, durability, progress };
+  const ttl = given.ttl === undefined ? 0 : checkTtl(given.ttl);
+  return { native, codec, durability, progress, hotBytes: checkInteger('hotBytes', hotBytes, 0, 2 ** 40), ttl };
 }
 
 function checkMaxBytes(maxBytes: number): number {
@@ -133,15 +167,17 @@ export function checkWriteOptions(options: WriteOptions | undefined): WriteSetti
   if (options === undefined) return defaultWriteSettings;
   checkOptions(options);
   const { ttl, durability } = options as { ttl?: unknown; durability?: unknown };
-  if (ttl !== undefined) {
-    if (typeof ttl !== 'number') throw wrongType('ttl', 'a number');
-    if (!(ttl > 0)) throw newError('ERR_OUT_OF_RANGE', `ttl must be more than 0 milliseconds, and is ${ttl}`);
-    if (ttl !== Number.POSITIVE_INFINITY) throw notYet('ttl');
-  }
   if (durability !== undefined && durability !== 'process' && durability !== 'system') {
     throw wrongDurability(durability, "'process' or 'system'");
   }
-  return { signal: checkSignal(options.signal), durability };
+  return { signal: checkSignal(options.signal), durability, ttl: ttl === undefined ? undefined : checkTtl(ttl) };
+}
+
+/** Milliseconds to live; 0: without end. */
+export function checkTtl(ttl: unknown): number {
+  if (typeof ttl !== 'number') throw wrongType('ttl', 'a number');
+  if (!(ttl > 0)) throw newError('ERR_OUT_OF_RANGE', `ttl must be more than 0 milliseconds, and is ${ttl}`);
+  return ttl === Number.POSITIVE_INFINITY ? 0 : ttl;
 }
 
 /** The signal of options that have nothing else. */
@@ -153,7 +189,7 @@ export function checkReadOptions(options: { signal?: AbortSignal } | undefined):
 
 /** Options that later releases implement: to ignore them would break what they promise. */
 function refuseLater(options: Record<string, unknown>): void {
-  const { onFull, fixed, uids, ttl, temporary } = options;
+  const { onFull, fixed, uids, temporary } = options;
   if (onFull !== undefined && onFull !== 'error') {
     if (onFull === 'evict') throw notYet("onFull: 'evict'");
     throw newError('ERR_INVALID_ARG_VALUE', "onFull must be 'error' or 'evict'");
@@ -161,9 +197,6 @@ function refuseLater(options: Record<string, unknown>): void {
   if (fixed !== undefined) throw notYet('fixed');
   if (uids !== undefined && checkBoolean('uids', uids as boolean, false)) throw notYet('uids');
   if (temporary !== undefined && checkBoolean('temporary', temporary as boolean, false)) throw notYet('temporary');
-  if (ttl === undefined) return;
-  if (typeof ttl !== 'number') throw wrongType('ttl', 'a number');
-  if (ttl !== Number.POSITIVE_INFINITY) throw notYet('ttl');
 }
 
 function checkDurability(durability: unknown): Durability {

@@ -1,69 +1,36 @@
-import { addon, type QueueStats } from '../addon.js';
+import { untilAbort } from '../abort.js';
+import { addon } from '../addon.js';
 import { checkIterable } from '../arguments.js';
-import type { Codec, EncodedValue, ValueCodec } from '../codec/codec.js';
+import type { Codec } from '../codec/codec.js';
 import { decodeValue, type EncodingName, encodeValue } from '../codec/encoding.js';
 import { COLD, type Cold } from '../cold.js';
-import { callNative, newError } from '../errors.js';
+import { callNative } from '../errors.js';
 import { runJob } from '../jobs.js';
 import { type Location, toPath } from '../location.js';
 import type { LongWork, ReadOptions } from '../options.js';
-import { settle } from './answers.js';
-import { GroupCommit } from './group-commit.js';
-import { Iteration, iterateSync, type Shape, type Source, toKeyEncoding } from './iteration.js';
-import { checkKey, type Key, writeKey } from './key.js';
+import { compareAndSet, increment, incrementSync, setExpiringSync, update } from './atomic.js';
+import { backup } from './backup.js';
+import { compact } from './compaction.js';
+import { Iteration, iterateSync, toKeyEncoding } from './iteration.js';
+import { checkKey, type Key } from './key.js';
 import { deleteMany, setMany } from './many.js';
-import type { StoreHandle } from './native.js';
 import { Kind } from './operation.js';
-import { toScratch } from './request.js';
-import { Scheduler } from './scheduler.js';
+import type { StoreStats } from './stats.js';
+import type { Shape } from './step-entries.js';
+import { StoreCore } from './store-core.js';
 import {
   checkReadOptions,
+  checkTtl,
   checkWriteOptions,
   type IterateOptions,
-  type OpenSettings,
   type StoreOptions,
   toOpenOptions,
   type WriteOptions,
-  type WriteSettings,
 } from './store-options.js';
-import { TurnBudget } from './turn-budget.js';
-import { checkLongWork, type VerifyReport, verify } from './verification.js';
+import { type VerifyReport, verify } from './verification.js';
+import { packKeys, warm } from './warming.js';
 
-/** What Store.stats() tells: all of it is in memory. */
-export interface StoreStats {
-  /** Live keys. */
-  keys: number;
-  liveBytes: number;
-  /** Of superseded and deleted records, until cleaning gets to them. */
-  garbageBytes: number;
-  fileBytes: number;
-  /** Within the file. */
-  freeBytes: number;
-  maxBytes: number;
-  shards: number;
-  /** Lines of the index. */
-  buckets: number;
-  /** Lines that an index of a store of maxBytes can have. */
-  maxBuckets: number;
-  /** Entries per place for one in the index, 0 … 1. */
-  loadFactor: number;
-  maxLoadFactor: number;
-  /** In-process copies of hot values: none so far. */
-  hot: { entries: number; bytes: number; hits: number; misses: number; evictions: number; stale: number };
-  /** Work of this Store on libuv's threads. Waiting and running: requests; one carries many operations. */
-  queue: QueueStats;
-  lockedBytes: number;
-  /** Whether tryGet and tryHas can answer at all; otherwise they say COLD, always. */
-  fastPath: boolean;
-}
-
-/** Layout of the scratch buffer: csrc/binding/store_sync.cc. */
-const scratchValue = 64 * 1024;
-const scratch = Buffer.allocUnsafeSlow(2 * scratchValue);
-/** Reads that a turn of the event loop answers at once: some tens of microseconds. */
-const readsPerTurn = 32;
-const isAbsent = -1;
-const isCold = -2;
+const noHotStats = { entries: 0, bytes: 0, hits: 0, misses: 0, evictions: 0, stale: 0 };
 
 const wholeEntries: Shape = { keys: true, values: true, keyEncoding: 'utf8' };
 
@@ -81,33 +48,10 @@ const wholeEntries: Shape = { keys: true, values: true, keyEncoding: 'utf8' };
  * - Pending calls keep the process alive, an open store does not.
  */
 export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, AsyncDisposable, Disposable {
-  readonly #handle: StoreHandle;
-  readonly #codec: ValueCodec;
-  readonly #scheduler: Scheduler;
-  readonly #commit: GroupCommit;
-  /** Whether writes that say nothing of it wait for a flush. */
-  readonly #system: boolean;
-  readonly #turnBudget = new TurnBudget(readsPerTurn);
-  readonly #source: Source;
-  readonly #location: string;
-  readonly #readOnly: boolean;
-  /** Calls that are more than operations under way, for close() to wait for. */
-  readonly #calls = new Set<Promise<unknown>>();
-  #closing: Promise<void> | undefined;
+  readonly #core: StoreCore<V>;
 
-  private constructor(handle: StoreHandle, location: Location, { native, codec, durability }: OpenSettings) {
-    this.#handle = handle;
-    this.#codec = codec;
-    this.#location = describeLocation(location, native.path);
-    this.#readOnly = native.readOnly;
-    this.#system = durability === 'system';
-    const commit = new GroupCommit(handle, typeof durability === 'number' ? durability : undefined);
-    this.#commit = commit;
-    const scheduler = new Scheduler(handle, commit, (operation, answer, slabs) => {
-      settle(codec, operation, answer, slabs);
-    });
-    this.#scheduler = scheduler;
-    this.#source = { handle, codec, scheduler, checkOpen: () => this.#checkOpen() };
+  private constructor(core: StoreCore<V>) {
+    this.#core = core;
   }
 
   /**
@@ -117,7 +61,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
    *   Date (also an invalid one), Uint8Array (comes back as Buffer), arrays and plain objects of these, at most 1,000
    *   levels deep. Properties that are undefined are left out; strings may have lone surrogates. Map, Set, functions,
    *   symbols and instances of classes are ERR_INVALID_ARG_TYPE, cycles ERR_INVALID_ARG_VALUE.
-   * - 'utf8': strings (lone surrogates: ERR_INVALID_ARG_VALUE). 'buffer': bytes. 'json' and 'msgpack': what those can
+   * - 'utf8': strings (lone surrogates: ERR_INVALID_ARG_VALUE). 'buffer': bytes. 'number': numbers, in 8 bytes. 'json' and 'msgpack': what those can
    *   express.
    * - a {@link Codec}.
    *
@@ -130,6 +74,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     location: Location,
     options: StoreOptions & { encoding: 'buffer' },
   ): Promise<Store<Buffer, Uint8Array | string>>;
+  static open(location: Location, options: StoreOptions & { encoding: 'number' }): Promise<Store<number>>;
   static open<V>(location: Location, options: StoreOptions & { encoding: Codec<V> }): Promise<Store<V>>;
   static open<V = any>(
     location: Location,
@@ -146,11 +91,9 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
       (unheard) => void addon.storeClose(unheard).catch(() => {}),
     );
     const { thrown } = settings.progress;
-    if (thrown !== undefined) {
-      await runJob(() => addon.storeClose(handle));
-      throw thrown.reason;
-    }
-    return new Store(handle, location, settings);
+    if (thrown === undefined) return new Store(new StoreCore(handle, location, settings));
+    await runJob(() => addon.storeClose(handle));
+    throw thrown.reason;
   }
 
   /** Like open(). May block. */
@@ -159,6 +102,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     location: Location,
     options: StoreOptions & { encoding: 'buffer' },
   ): Store<Buffer, Uint8Array | string>;
+  static openSync(location: Location, options: StoreOptions & { encoding: 'number' }): Store<number>;
   static openSync<V>(location: Location, options: StoreOptions & { encoding: Codec<V> }): Store<V>;
   static openSync<V = any>(
     location: Location,
@@ -169,11 +113,9 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     options?.signal?.throwIfAborted();
     const handle = callNative(() => addon.storeOpenSync(settings.native));
     const { thrown } = settings.progress;
-    if (thrown !== undefined) {
-      callNative(() => addon.storeCloseSync(handle));
-      throw thrown.reason;
-    }
-    return new Store(handle, location, settings);
+    if (thrown === undefined) return new Store(new StoreCore(handle, location, settings));
+    callNative(() => addon.storeCloseSync(handle));
+    throw thrown.reason;
   }
 
   /**
@@ -189,30 +131,29 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
 
   /** The value; undefined where the key is absent. */
   get(key: Key, options?: ReadOptions): Promise<V | undefined> {
-    if (options === undefined && this.#turnBudget.take()) {
+    if (options === undefined) {
       try {
-        const value = this.#getNow(key);
-        if (value !== COLD) return Promise.resolve(value);
+        const now = this.#core.getNow(key);
+        if (now !== undefined) return now;
       } catch (thrown) {
         return Promise.reject(thrown);
       }
     }
-    return this.#submit(Kind.get, key, undefined, checkReadOptions, options);
+    return this.#core.submit(Kind.get, key, options);
   }
 
   /** The values, in the order of the keys, as one consistent view: no write lands between two of them. */
   getMany(keys: Iterable<Key>, options?: ReadOptions): Promise<(V | undefined)[]> {
     return new Promise((resolve, reject) => {
       const all = [...checkIterable('keys', keys)];
-      const signal = this.#begin(checkReadOptions(options));
-      for (const key of all) checkKey(key);
+      const signal = this.#core.begin(checkReadOptions(options));
       if (all.length === 0) resolve([]);
-      else this.#scheduler.submitMany(all, resolve, reject, signal);
+      else this.#core.scheduler.submitMany(all, resolve, reject, signal);
     });
   }
 
   has(key: Key, options?: ReadOptions): Promise<boolean> {
-    return this.#submit(Kind.has, key, undefined, checkReadOptions, options);
+    return this.#core.submit(Kind.has, key, options);
   }
 
   /**
@@ -222,11 +163,13 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   set(key: Key, value: In, options?: WriteOptions): Promise<void> {
     return new Promise((resolve, reject) => {
       const settings = checkWriteOptions(options);
-      const signal = this.#begin(settings.signal);
-      this.#checkWritable();
+      const signal = this.#core.begin(settings.signal);
+      this.#core.checkWritable();
       checkKey(key);
-      const encoded = encodeValue(this.#codec, value);
-      this.#scheduler.submit(Kind.set, key, encoded, resolve, reject, signal, this.#isSystem(settings));
+      const encoded = encodeValue(this.#core.codec, value);
+      const { scheduler } = this.#core;
+      const lifetime = this.#core.lifetimeOf(settings);
+      scheduler.submit(Kind.set, key, encoded, resolve, reject, signal, this.#core.isSystem(settings), lifetime);
     });
   }
 
@@ -238,35 +181,91 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     entries: Iterable<readonly [Key, In]> | AsyncIterable<readonly [Key, In]>,
     options?: WriteOptions,
   ): Promise<void> {
-    return this.#track(() => {
+    return this.#core.track(() => {
       const settings = checkWriteOptions(options);
-      const signal = this.#begin(settings.signal);
-      this.#checkWritable();
-      return setMany(this.#scheduler, this.#codec, entries, signal, this.#isSystem(settings));
+      const signal = this.#core.begin(settings.signal);
+      this.#core.checkWritable();
+      const lifetime = this.#core.lifetimeOf(settings);
+      return setMany(this.#core.scheduler, this.#core.codec, entries, signal, this.#core.isSystem(settings), lifetime);
     });
   }
 
   /** Resolves to whether the key was there. */
   delete(key: Key, options?: ReadOptions): Promise<boolean> {
-    return this.#submit(Kind.delete, key, undefined, checkReadOptions, options);
+    return this.#core.submit(Kind.delete, key, options);
   }
 
   /** Resolves to how many of the keys were there. Not atomic. */
   deleteMany(keys: Iterable<Key>, options?: ReadOptions): Promise<number> {
-    return this.#track(() => {
-      const signal = this.#begin(checkReadOptions(options));
-      this.#checkWritable();
-      return deleteMany(this.#scheduler, checkIterable('keys', keys), signal, this.#system);
+    return this.#core.track(() => {
+      const signal = this.#core.begin(checkReadOptions(options));
+      this.#core.checkWritable();
+      return deleteMany(this.#core.scheduler, checkIterable('keys', keys), signal, this.#core.system);
     });
   }
 
   /** Removes every key that is there. Sets issued after it survive. */
   clear(options?: ReadOptions): Promise<void> {
     return new Promise((resolve, reject) => {
-      const signal = this.#begin(checkReadOptions(options));
-      this.#checkWritable();
-      this.#scheduler.submitClear(resolve, reject, signal, this.#system);
+      const signal = this.#core.begin(checkReadOptions(options));
+      this.#core.checkWritable();
+      this.#core.scheduler.submitClear(resolve, reject, signal, this.#core.system);
     });
+  }
+
+  /**
+   * Sets the key to `value` only where it holds `expected`, atomically across every process; resolves to whether it
+   * did. Equality is of the encoded bytes, so that of objects the order of properties counts. `expected` undefined: only
+   * where the key is absent; `value` undefined: deletes it. Like set() it clears an earlier time to live, or applies the
+   * store's. Never blocks.
+   */
+  compareAndSet(key: Key, expected: In | undefined, value: In | undefined, options?: WriteOptions): Promise<boolean> {
+    return compareAndSet(this.#core, key, expected, value, options);
+  }
+
+  /**
+   * Adds `by` (default 1) to the number that the key holds, atomically across every process; resolves to the sum. An
+   * absent key counts from 0. A time to live stays, unless `options` has one. ERR_NOT_A_NUMBER: the value is no number
+   * (with 'utf8' and 'buffer' the decimal text of one is, with a {@link Codec} what decodes to one);
+   * ERR_OUT_OF_RANGE: the sum would be beyond ±2⁵³, or `by` is not finite. Then nothing has changed. Never blocks.
+   */
+  increment(key: Key, by?: number, options?: WriteOptions): Promise<number> {
+    return increment(this.#core, key, by, options);
+  }
+
+  /**
+   * Sets the key to what `change` makes of its value (undefined: absent), atomically across every process; resolves to
+   * the new value. `change` is synchronous and may be called again where somebody else has written meanwhile; undefined
+   * deletes. What it throws is what this rejects with, and nothing has changed. Other operations on the key wait for it
+   * (in `change` the Sync methods, on this key, are ERR_BUSY). A time to live stays, unless `options` has one. Never
+   * blocks.
+   */
+  update(key: Key, change: (value: V | undefined) => In | undefined, options?: WriteOptions): Promise<V | undefined> {
+    return update(this.#core, key, change, options);
+  }
+
+  /** Milliseconds left to live, 1 at least; Infinity where there is no end, undefined where the key is absent. */
+  ttl(key: Key, options?: ReadOptions): Promise<number | undefined> {
+    return this.#core.submit(Kind.ttl, key, options);
+  }
+
+  /**
+   * Lets the key live for `ttl` milliseconds from now (more than 0; Infinity: without end), whatever it had before;
+   * the value stays. Resolves to whether the key was there. ERR_OUT_OF_RANGE. Never blocks.
+   */
+  touch(key: Key, ttl: number, options?: ReadOptions): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      const lifetime = { ttl: checkTtl(ttl), keep: false };
+      this.#core.submit<boolean>(Kind.touch, key, options, lifetime).then(resolve, reject);
+    });
+  }
+
+  /**
+   * The value with what is known about it: milliseconds left to live, 1 at least (Infinity: no end), and how many bytes
+   * the encoded value has. undefined where the key is absent.
+   */
+  getEntry(key: Key, options?: ReadOptions): Promise<{ value: V; ttl: number; bytes: number } | undefined> {
+    return this.#core.submit(Kind.entry, key, options);
   }
 
   /**
@@ -281,7 +280,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     options?: IterateOptions & { keyEncoding?: 'utf8' | 'buffer' },
   ): AsyncIterableIterator<[string, V]> | AsyncIterableIterator<[Buffer, V]> {
     const shape = { keys: true, values: true, keyEncoding: toKeyEncoding(options) };
-    return new Iteration<[string, V]>(this.#source, shape, options);
+    return new Iteration<[string, V]>(this.#core.source, shape, options);
   }
 
   /** The keys alone, as entries(). Values are not read. */
@@ -291,12 +290,12 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     options?: IterateOptions & { keyEncoding?: 'utf8' | 'buffer' },
   ): AsyncIterableIterator<string> | AsyncIterableIterator<Buffer> {
     const shape = { keys: true, values: false, keyEncoding: toKeyEncoding(options) };
-    return new Iteration<string>(this.#source, shape, options);
+    return new Iteration<string>(this.#core.source, shape, options);
   }
 
   /** The values alone, as entries(). */
   values(options?: IterateOptions): AsyncIterableIterator<V> {
-    return new Iteration<V>(this.#source, { keys: false, values: true, keyEncoding: 'utf8' }, options);
+    return new Iteration<V>(this.#core.source, { keys: false, values: true, keyEncoding: 'utf8' }, options);
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<[string, V]> {
@@ -307,19 +306,39 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
    * Resolves once a power cut cannot undo what was issued before the call. After a failure later ones fail too: reopen.
    */
   flush(): Promise<void> {
-    return this.#track(async () => {
-      this.#begin(undefined);
-      if (!this.#scheduler.isIdle) await this.#scheduler.idle();
-      await this.#commit.flush();
+    return this.#core.track(async () => {
+      this.#core.begin(undefined);
+      if (!this.#core.scheduler.isIdle) await this.#core.scheduler.idle();
+      await this.#core.commit.flush();
     });
   }
 
   /** Share of the store's bytes that is in memory now, 0 … 1. ERR_UNSUPPORTED where it cannot be known. */
   residency(): Promise<number> {
-    return this.#track(async () => {
-      this.#begin(undefined);
-      return runJob(() => addon.storeResidency(this.#handle));
+    return this.#core.track(async () => {
+      this.#core.begin(undefined);
+      return runJob(() => addon.storeResidency(this.#core.handle));
     });
+  }
+
+  /**
+   * Brings what these keys hold into memory, in the background, at the queue depth of the device: then tryGet() answers
+   * them, until the system wants the memory for something else. Absent keys are passed over. Other operations come in
+   * between. ERR_IO and ERR_CORRUPT of the first key that cannot be read. An abort leaves what has come by then.
+   */
+  warm(keys: Iterable<Key>, options?: ReadOptions): Promise<void> {
+    return this.#core.longWork(options, (work) => warm(this.#core.handle, packKeys(checkIterable('keys', keys)), work));
+  }
+
+  /**
+   * Gives back to the filesystem what no live record needs, down to about a tenth above what they take, while everybody
+   * goes on reading and writing. Writers keep the file bounded without it; this is for less than that, now. It rewrites
+   * what lives in the shards that have something to give, flushes, and resolves with how much less the file takes than
+   * before. A damaged record stays where it is, with what is younger in its shard: ERR_CORRUPT with its place, once all
+   * else has been done. Several at once are harmless. An abort leaves what has been done by then.
+   */
+  compact(options?: LongWork): Promise<{ freedBytes: number }> {
+    return this.#core.longWork(options, (work) => compact(this.#core.handle, work));
   }
 
   /**
@@ -330,17 +349,35 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
    * about a hundredth of the index, and some bytes for each deleted key whose records are not yet cleaned away.
    */
   verify(options?: LongWork): Promise<VerifyReport> {
-    return this.#track(async () => {
-      const work = checkLongWork(options);
-      this.#begin(work.signal);
-      return verify(this.#handle, work);
+    return this.#core.longWork(options, (work) => verify(this.#core.handle, work));
+  }
+
+  /**
+   * Copies the store to a new file while everybody goes on reading and writing. The copy shows the store as it was at
+   * one moment between the call and its end: everything that had resolved before that moment, in whatever process, and
+   * nothing that was written later. It is a store of its own, closed and flushed, with the same encoding and maxBytes,
+   * for its owner alone (0o600). It has only the space that its records need, shares blocks with the store where the
+   * filesystem can, and is on the device when the promise resolves. Nothing is to be found at `to` before that, nor after
+   * a failure, an abort or the death of the process. Read-only stores can be copied as well.
+   *
+   * Every record and value is verified; the damaged ones are not left out silently: ERR_CORRUPT, with the offset. ERR_IO
+   * (either file; `path` says which, in the store with the offset), ERR_EXISTS (`to` is there already: never replaced),
+   * ERR_NOT_FOUND and ERR_ACCESS (its directory), ERR_NO_SPACE, ERR_UNSUPPORTED, ERR_BUSY (a lock is not to be had, or
+   * the store is written faster than it can be copied). Progress is counted in bytes, half of it for the copy, half for
+   * its index. The signal counts until the last progress; then the file gets its name. Of a store that was opened with `salvage`, or read-only though it had to be recovered, the copy has what is sound.
+   */
+  backup(to: Location, options?: LongWork): Promise<void> {
+    return this.#core.longWork(options, async (work) => {
+      const path = toPath(to);
+      // What was issued before the call is to be in it.
+      if (!this.#core.scheduler.isIdle) await untilAbort(this.#core.scheduler.idle(), work.signal);
+      return backup(this.#core.handle, path, work);
     });
   }
 
   /** Closes once everything issued before has finished. Again: harmless, and resolves when the first one does. */
   close(): Promise<void> {
-    this.#closing ??= this.#closeAfterAll();
-    return this.#closing;
+    return this.#core.close();
   }
 
   /** close(). */
@@ -355,78 +392,89 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
    * write under way (unless that write's value is at hand: then it is answered). Never waits.
    */
   tryGet(key: Key): V | undefined | Cold {
-    const pending = this.#pendingWrite(key);
+    const hot = this.#core.getHot(key);
+    if (hot !== COLD) return hot;
+    const pending = this.#core.pendingWrite(key);
     if (pending === 'unknown') return COLD;
-    if (pending === 'none') return this.#readNow(key);
-    if (pending.kind !== Kind.set) return undefined;
+    if (pending === 'none') return this.#core.direct.tryGet(key);
+    if (pending.kind === Kind.delete) return undefined;
     const [bytes, start, end] = pending.request.valueOf(pending);
-    return decodeValue(this.#codec, bytes, start, end, false) as V;
+    return decodeValue(this.#core.codec, bytes, start, end, false) as V;
   }
 
   /** Like tryGet(): whether the key is there. */
   tryHas(key: Key): boolean | Cold {
-    const pending = this.#pendingWrite(key);
+    const pending = this.#core.pendingWrite(key);
     if (pending === 'unknown') return COLD;
     if (pending !== 'none') return pending.kind === Kind.set;
-    const answer = callNative(() => addon.storeTryHas(this.#handle, scratch, writeKey(key, scratch, 0)));
-    return answer === isCold ? COLD : answer !== isAbsent;
+    return this.#core.direct.tryHas(key);
   }
 
   // ─────────────────────────────────────────────────────────── for scripts, start-up and stores in RAM
 
   /** Like get(). May block. */
   getSync(key: Key): V | undefined {
-    this.#beginSync(key, false);
-    const answer = callNative(() => addon.storeGetSync(this.#handle, scratch, writeKey(key, scratch, 0)));
-    return this.#decodeAnswer(answer);
+    this.#core.beginSync(key, false);
+    const hot = this.#core.getHot(key);
+    if (hot !== COLD) return hot;
+    return this.#core.direct.get(key);
   }
 
   /** Like has(). May block. */
   hasSync(key: Key): boolean {
-    this.#beginSync(key, false);
-    return callNative(() => addon.storeHasSync(this.#handle, scratch, writeKey(key, scratch, 0))) !== isAbsent;
+    this.#core.beginSync(key, false);
+    return this.#core.direct.has(key);
   }
 
   /** Like set(). May block. */
   setSync(key: Key, value: In, options?: WriteOptions): void {
     const settings = checkWriteOptions(options);
     settings.signal?.throwIfAborted();
-    this.#checkWritable();
+    this.#core.checkWritable();
     checkKey(key);
-    const encoded: EncodedValue = encodeValue(this.#codec, value);
-    const bytes = toScratch(encoded, scratch, scratchValue);
-    this.#beginSync(key, true);
-    callNative(() => addon.storeSetSync(this.#handle, scratch, writeKey(key, scratch, 0), bytes));
-    this.#commitSync(this.#isSystem(settings));
+    const lifetime = this.#core.lifetimeOf(settings);
+    if (lifetime !== undefined) {
+      setExpiringSync(this.#core, key, value, lifetime);
+    } else {
+      const encoded = this.#core.direct.encode(encodeValue(this.#core.codec, value));
+      this.#core.beginSync(key, true);
+      this.#core.direct.set(key, encoded);
+    }
+    this.#core.commit.wroteSync(this.#core.isSystem(settings));
+  }
+
+  /** Like increment(). May block. */
+  incrementSync(key: Key, by?: number, options?: WriteOptions): number {
+    return incrementSync(this.#core, key, by, options);
   }
 
   /** Like delete(). May block. */
   deleteSync(key: Key): boolean {
-    this.#checkWritable();
-    this.#beginSync(key, true);
-    const existed = callNative(() => addon.storeDeleteSync(this.#handle, scratch, writeKey(key, scratch, 0)));
-    this.#commitSync(this.#system);
+    this.#core.checkWritable();
+    this.#core.beginSync(key, true);
+    const existed = this.#core.direct.delete(key);
+    this.#core.commit.wroteSync(this.#core.system);
     return existed;
   }
 
   /** Like clear(). May block. */
   clearSync(): void {
-    this.#checkWritable();
-    this.#scheduler.settleAll();
-    callNative(() => addon.storeClearSync(this.#handle));
-    this.#commitSync(this.#system);
+    this.#core.checkWritable();
+    this.#core.scheduler.settleAll();
+    callNative(() => addon.storeClearSync(this.#core.handle));
+    this.#core.commit.wroteSync(this.#core.system);
   }
 
   /** Like keys(). Each step of it may block. */
   keysSync(): IterableIterator<string> {
-    this.#checkOpen();
-    return iterateSync(this.#source, { keys: true, values: false, keyEncoding: 'utf8' });
+    this.#core.checkOpen();
+    return iterateSync(this.#core.source, { keys: true, values: false, keyEncoding: 'utf8' });
   }
 
   /** Like entries(). Each step of it may block. */
   entriesSync(): IterableIterator<[string, V]> {
-    this.#checkOpen();
-    return iterateSync(this.#source, wholeEntries);
+    this.#core.checkOpen();
+    return iterateSync(this.#core.source, wholeEntries);
   }
 
   /** entriesSync(). */
@@ -436,18 +484,14 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
 
   /** Like flush(). May block. */
   flushSync(): void {
-    this.#checkOpen();
-    this.#scheduler.settleAll();
-    this.#commit.flushSync();
+    this.#core.checkOpen();
+    this.#core.scheduler.settleAll();
+    this.#core.commit.flushSync();
   }
 
   /** Like close(). May block. A step of an iteration that has no thread yet fails with ERR_CLOSED. */
   closeSync(): void {
-    this.#closing ??= Promise.resolve();
-    this.#scheduler.settleAll();
-    const failure = this.#commit.endSync();
-    callNative(() => addon.storeCloseSync(this.#handle));
-    if (failure !== undefined) throw failure;
+    this.#core.closeSync();
   }
 
   /** closeSync(). */
@@ -459,128 +503,26 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
 
   /** Never blocks. */
   stats(): StoreStats {
-    this.#checkOpen();
-    const hot = { entries: 0, bytes: 0, hits: 0, misses: 0, evictions: 0, stale: 0 };
-    return { ...callNative(() => addon.storeStats(this.#handle)), hot };
+    this.#core.checkOpen();
+    return { ...callNative(() => addon.storeStats(this.#core.handle)), hot: this.#core.hot?.stats ?? noHotStats };
   }
 
-  /** Live keys; 0 once it is closed. Never blocks. */
+  /** Live keys, expired ones that were not yet swept included; 0 once it is closed. Never blocks. */
   get size(): number {
-    return this.closed ? 0 : addon.storeSize(this.#handle);
+    return this.closed ? 0 : addon.storeSize(this.#core.handle);
   }
 
   /** The file's absolute path, or shm:NAME. */
   get location(): string {
-    return this.#location;
+    return this.#core.location;
   }
 
   get readOnly(): boolean {
-    return this.#readOnly;
+    return this.#core.readOnly;
   }
 
   /** True from the call of close() on. */
   get closed(): boolean {
-    return this.#closing !== undefined;
+    return this.#core.closing !== undefined;
   }
-
-  // ─────────────────────────────────────────────────────────── inside
-
-  #submit<T>(
-    kind: Kind,
-    key: Key,
-    value: EncodedValue | undefined,
-    check: (options: ReadOptions | undefined) => AbortSignal | undefined,
-    options: ReadOptions | undefined,
-  ): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const signal = this.#begin(check(options));
-      const write = kind === Kind.delete;
-      if (write) this.#checkWritable();
-      this.#scheduler.submit(kind, key, value, resolve, reject, signal, write && this.#system);
-    });
-  }
-
-  /** Throws where the store is closed or the signal aborted. */
-  #begin(signal: AbortSignal | undefined): AbortSignal | undefined {
-    this.#checkOpen();
-    signal?.throwIfAborted();
-    return signal;
-  }
-
-  #beginSync(key: Key, write: boolean): void {
-    this.#checkOpen();
-    checkKey(key);
-    this.#scheduler.settleKey(key, write);
-  }
-
-  /** Whether a write waits for a flush. */
-  #isSystem({ durability }: WriteSettings): boolean {
-    return durability === undefined ? this.#system : durability === 'system';
-  }
-
-  /** Something was written on this thread. */
-  #commitSync(system: boolean): void {
-    if (system) this.#commit.flushSync();
-    else this.#commit.wrote();
-  }
-
-  #pendingWrite(key: Key): ReturnType<Scheduler['pendingWrite']> {
-    this.#checkOpen();
-    checkKey(key);
-    return this.#scheduler.pendingWrite(key);
-  }
-
-  /** COLD also where a write of the key is under way. */
-  #getNow(key: Key): V | undefined | Cold {
-    return this.#pendingWrite(key) === 'none' ? this.#readNow(key) : COLD;
-  }
-
-  #readNow(key: Key): V | undefined | Cold {
-    const answer = callNative(() => addon.storeTryGet(this.#handle, scratch, writeKey(key, scratch, 0)));
-    return answer === isCold ? COLD : this.#decodeAnswer(answer);
-  }
-
-  #decodeAnswer(answer: number | Buffer): V | undefined {
-    if (typeof answer !== 'number') return decodeValue(this.#codec, answer, 0, answer.length, true) as V;
-    if (answer === isAbsent) return undefined;
-    return decodeValue(this.#codec, scratch, scratchValue, scratchValue + answer, false) as V;
-  }
-
-  /** Runs a call that close() must wait for; what it throws rejects. */
-  #track<T>(call: () => Promise<T>): Promise<T> {
-    let result: Promise<T>;
-    try {
-      result = call();
-    } catch (error) {
-      return Promise.reject(error);
-    }
-    const settled: Promise<void> = result.then(
-      () => void this.#calls.delete(settled),
-      () => void this.#calls.delete(settled),
-    );
-    this.#calls.add(settled);
-    return result;
-  }
-
-  async #closeAfterAll(): Promise<void> {
-    await Promise.all(this.#calls);
-    await this.#scheduler.idle();
-    const failure = await this.#commit.end();
-    await runJob(() => addon.storeClose(this.#handle));
-    if (failure !== undefined) throw failure;
-  }
-
-  #checkOpen(): void {
-    if (this.#closing !== undefined) throw newError('ERR_CLOSED', 'The store is closed');
-  }
-
-  #checkWritable(): void {
-    this.#checkOpen();
-    if (this.#readOnly) throw newError('ERR_READ_ONLY', 'The store is open for reading only');
-    this.#commit.check();
-  }
-}
-
-function describeLocation(location: Location, path: string): string {
-  return typeof location === 'string' && location.startsWith('shm:') ? location : path;
 }

@@ -1,7 +1,6 @@
 import { addon } from '../addon.js';
-import { checkOptions, checkSignal, wrongType } from '../arguments.js';
-import { runJob } from '../jobs.js';
 import type { LongWork } from '../options.js';
+import { runSteps } from './long-work.js';
 import type { StoreHandle } from './native.js';
 
 /** What Store.verify() found. */
@@ -14,27 +13,13 @@ export interface VerifyReport {
   damaged: { offset: number; reason: string }[];
 }
 
-/** Throws where the options of long work are none. */
-export function checkLongWork(options: LongWork | undefined): LongWork {
-  checkOptions(options);
-  checkSignal(options?.signal);
-  const { onProgress } = options ?? {};
-  if (onProgress !== undefined && typeof onProgress !== 'function') throw wrongType('onProgress', 'a function');
-  return options ?? {};
-}
-
-/** Looks through the whole store, one step after another: between them the signal counts and progress is told. */
-export async function verify(handle: StoreHandle, { signal, onProgress }: LongWork): Promise<VerifyReport> {
+/** Looks through the whole store. */
+export async function verify(handle: StoreHandle, work: LongWork): Promise<VerifyReport> {
   const verification = addon.storeVerification(handle);
-  while (true) {
-    const { done, total, records, bytes, damaged } = await runJob(() => addon.storeVerifyStep(verification), signal);
-    onProgress?.(done, total);
-    signal?.throwIfAborted();
-    if (records === undefined || bytes === undefined || damaged === undefined) continue;
-    const places: VerifyReport['damaged'] = [];
-    for (let i = 0; i < damaged.length; i += 2) {
-      places.push({ offset: damaged[i] as number, reason: damaged[i + 1] as string });
-    }
-    return { records, bytes, damaged: places };
+  const { records = 0, bytes = 0, damaged = [] } = await runSteps(() => addon.storeVerifyStep(verification), work);
+  const places: VerifyReport['damaged'] = [];
+  for (let i = 0; i < damaged.length; i += 2) {
+    places.push({ offset: damaged[i] as number, reason: damaged[i + 1] as string });
   }
+  return { records, bytes, damaged: places };
 }

@@ -23,6 +23,7 @@ namespace {
 
 // From linux/fs.h and linux/stat.h, which do not go together with the C library's headers.
 constexpr unsigned kRenameNoReplace = 1;
+constexpr int kUnshareRange = 0x40;
 
 FilesystemKind KindOf(int64_t magic) {
   switch (static_cast<uint32_t>(magic)) {
@@ -157,6 +158,11 @@ Status ReserveSpace(int fd, uint64_t offset, uint64_t length) {
   Status status;
   {
     SignalGuard guard;
+    // Where blocks cannot be shared there is no such mode.
+    if (end <= old_size) {
+      if (Allocate(fd, kUnshareRange, offset, length) == 0) return {};
+      if (errno != EOPNOTSUPP && errno != EINVAL) return Status::FromErrno(errno, "fallocate");
+    }
     if (Allocate(fd, 0, offset, length) == 0) return {};
     status = Status::FromErrno(errno, "fallocate");
   }
@@ -173,7 +179,28 @@ Status ReserveSpace(int fd, uint64_t offset, uint64_t length) {
   return status;
 }
 
+Status CopyRange(int source, int target, uint64_t offset, uint64_t length) {
+  FAULTLESS_FAIL_POINT();
+  auto from = static_cast<loff_t>(offset);
+  auto to = from;
+  SignalGuard guard;
+  while (length > 0) {
+    const ssize_t copied = copy_file_range(source, &from, target, &to, length, 0);
+    if (copied < 0 && errno == EINTR) continue;
+    if (copied < 0) {
+      const bool unable = errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EBADF;
+      return unable ? Status::WithErrno(Code::kUnsupported, errno, "copy_file_range")
+                    : Status::FromErrno(errno, "copy_file_range");
+    }
+    // Some filesystems copy nothing and call it a success.
+    if (copied == 0) return {Code::kUnsupported, "the range cannot be copied"};
+    length -= static_cast<uint64_t>(copied);
+  }
+  return {};
+}
+
 Status PunchHole(int fd, uint64_t offset, uint64_t length) {
+  FAULTLESS_FAIL_POINT();
   if (length == 0) return {};
   SignalGuard guard;
   if (Allocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) == 0) return {};

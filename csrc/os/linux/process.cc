@@ -1,6 +1,7 @@
 // Process: the boot's identity and random bytes.
 #include <fcntl.h>
 #include <sys/random.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -39,6 +40,11 @@ BootId ReadBootId() {
 }
 
 }  // namespace
+
+bool RamStaysResident() {
+  struct sysinfo info {};
+  return sysinfo(&info) == 0 && info.totalswap == 0;
+}
 
 BootId CurrentBootId() {
   static const BootId id = ReadBootId();

@@ -62,6 +62,8 @@ Status ReserveSpace(int fd, uint64_t offset, uint64_t length) {
   return status;
 }
 
+Status CopyRange(int, int, uint64_t, uint64_t) { return Status(Code::kUnsupported); }
+
 Status PunchHole(int, uint64_t, uint64_t) { return Status(Code::kUnsupported); }
 
 Status ReadIfResident(int, void*, size_t, uint64_t, size_t* got) {

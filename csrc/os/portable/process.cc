@@ -12,6 +12,8 @@
 
 namespace faultless::os {
 
+bool RamStaysResident() { return false; }
+
 BootId CurrentBootId() { return {{0, 0}}; }
 
 Status RandomBytes(void* target, size_t size) {

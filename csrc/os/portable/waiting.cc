@@ -32,4 +32,11 @@ void WaitOnWord(const std::atomic<uint32_t>* word, uint32_t expected, uint32_t t
 
 void WakeWord(const std::atomic<uint32_t>*, uint32_t) {}
 
+void WaitOnWords(const WaitedWord* words, size_t count, uint64_t timeout_us) {
+  // One nap at most: only the first word is the caller's own for certain, the memory of others may go meanwhile.
+  static_cast<void>(count);
+  WaitOnWord(words[0].word, words[0].expected,
+             static_cast<uint32_t>(std::min<uint64_t>(timeout_us, kLongestSleepNs / 1'000)));
+}
+
 }  // namespace faultless::os

@@ -75,6 +75,7 @@ struct Mapping {
    */
   std::atomic<std::atomic<uint64_t>*> list{nullptr};
   std::mutex restore_mutex;  // one RestoreSubstitutes at a time; never taken by the handler
+  size_t restore_next = 0;   // where the next one begins; guarded by restore_mutex
 
   void Publish(const Description& description) {
     const uint32_t before = sequence.load(std::memory_order_relaxed);
@@ -106,6 +107,7 @@ struct Mapping {
 
 constexpr size_t kListEntries = 2 * kMaxSubstitutes;
 constexpr size_t kNoEntry = ~size_t{0};
+constexpr size_t kMaxFailedRestores = 16;
 
 // Constant-initialized: a handler may look while static constructors still run.
 constinit Mapping mappings[kMaxMappings];
@@ -393,7 +395,8 @@ bool IsSubstituted(MappingId id, const std::byte* address, uint64_t length) {
 namespace {
 
 /** Whether the page's bytes, as far as the file reaches, can be read now. A page past the end has none. */
-bool CanReadPage(const Description& description, uint64_t page) {
+/** `failed`: the device was asked in vain; it stays as it is where the file only ends before the page. */
+bool CanReadPage(const Description& description, uint64_t page, bool* failed) {
   alignas(64) std::byte piece[4096];
   const uint64_t page_size = PageSize();
   const uint64_t start = description.file_offset + page * page_size;
@@ -402,7 +405,10 @@ bool CanReadPage(const Description& description, uint64_t page) {
     const size_t length = std::min<uint64_t>(sizeof piece, page_size - done);
     const ssize_t got = pread(description.fd, piece, length, static_cast<off_t>(start + done));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return false;
+    if (got < 0) {
+      *failed = true;
+      return false;
+    }
     if (got == 0) break;
     done += static_cast<uint64_t>(got);
   }
@@ -436,9 +442,16 @@ size_t RestoreSubstitutes(MappingId id) {
   Description description;
   if (!mapping.Read(&description)) return 0;
   std::atomic<uint64_t>* list = mapping.list.load(std::memory_order_acquire);
-  for (size_t i = 0; i < kListEntries; ++i) {
+  // Each page that still fails waits for the device: a few tell enough of it. The next call goes on behind them, so
+  // that pages that can be had come back even where others never will.
+  size_t failures = 0;
+  for (size_t tried = 0; tried < kListEntries && failures < kMaxFailedRestores; ++tried) {
+    const size_t i = mapping.restore_next++ % kListEntries;
     const uint64_t word = list[i].load(std::memory_order_acquire);
-    if (word != 0 && CanReadPage(description, word - 1)) RestorePage(mapping, description, i, word - 1);
+    if (word == 0) continue;
+    bool failed = false;
+    if (CanReadPage(description, word - 1, &failed)) RestorePage(mapping, description, i, word - 1);
+    if (failed) failures++;
   }
   return mapping.substitutes.load(std::memory_order_acquire);
 }

@@ -1,6 +1,7 @@
 // Mapped memory: what POSIX offers everywhere.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "os/os.h"
@@ -46,6 +47,21 @@ Status MapFile(int fd, uint64_t offset, uint64_t length, Access access, bool sha
   void* address = mmap(nullptr, length, protection, flags, fd, static_cast<off_t>(offset));
   if (address == MAP_FAILED) return Status::FromErrno(errno, "mmap");
   *base = static_cast<std::byte*>(address);
+  return {};
+}
+
+Status MapPrivateCopy(int fd, uint64_t file_bytes, uint64_t length, std::byte** base) {
+  const int protection = PROT_READ | PROT_WRITE;
+  void* const memory = mmap(nullptr, length, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) return Status::FromErrno(errno, "mmap");
+  // Pages behind the end of the file stay memory: of a longer mapping of the file they would be faults.
+  const uint64_t pages = std::min((file_bytes + PageSize() - 1) & ~(uint64_t{PageSize()} - 1), length);
+  if (pages != 0 && mmap(memory, pages, protection, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    const Status status = Status::FromErrno(errno, "mmap");
+    munmap(memory, length);
+    return status;
+  }
+  *base = static_cast<std::byte*>(memory);
   return {};
 }
 

@@ -18,10 +18,12 @@ Status Recovery::PlanShard(uint32_t shard_index) {
   while (!shard.unsound.empty()) {
     uint64_t limit;
     size_t limit_extent;
-    FAULTLESS_TRY(FindUnsoundLive(shard, &limit, &limit_extent));
+    uint64_t promised;
+    FAULTLESS_TRY(FindUnsoundLive(shard, &limit, &limit_extent, &promised));
     if (limit == kNoLimit) break;
     // A value that is alive and not whole was never covered by a flush, nor was anything behind it; or it is damaged.
-    unsound = limit;
+    // What comes to light as the queue gets shorter is no damage: its value was given away when a later record came.
+    if (unsound == kNoLimit) unsound = promised;
     shard.plan = MakePlan(shard.extents, limit, limit_extent);
     LayOut(&shard);
   }
@@ -108,11 +110,12 @@ bool Recovery::EndsItsKey(const Shard& shard, const Stretch& stretch, uint64_t p
   return shard.plan.salvaged || (record.flags & format::kRecordExpires) != 0;
 }
 
-Status Recovery::FindUnsoundLive(const Shard& shard, uint64_t* limit_position, size_t* limit_extent) {
+Status Recovery::FindUnsoundLive(const Shard& shard, uint64_t* limit_position, size_t* limit_extent,
+                                 uint64_t* newest_promised) {
   // The longest beginning of the queue in which no unsound record is alive ends before the last record that made
   // their number other than 0: looked for by shortening the queue again and again, it would take a pass for each one of
   // a key that was overwritten often.
-  std::unordered_set<std::string> alive;  // keys whose newest record is unsound
+  std::unordered_map<std::string, QueuePlace> alive;  // keys whose newest record is unsound
   *limit_position = kNoLimit;
   FAULTLESS_TRY(ForEach(shard, 0, 0, [&](size_t i, uint64_t position, const RecordView& record, uint64_t) -> Status {
     if (record.kind == RecordKind::kClear) alive.clear();
@@ -128,10 +131,15 @@ Status Recovery::FindUnsoundLive(const Shard& shard, uint64_t* limit_position, s
       *limit_position = position;
       *limit_extent = shard.stretches[i].extent;
     }
-    alive.insert(std::move(key));
+    alive.insert_or_assign(std::move(key), QueuePlace{0, shard.extents[shard.stretches[i].extent].sequence, position});
     return Code::kOk;
   }));
   if (alive.empty()) *limit_position = kNoLimit;
+  QueuePlace newest{};
+  for (const auto& [key, place] : alive) {
+    if (newest.IsBefore(place) && place.IsBefore(shard.promised)) newest = place;
+  }
+  *newest_promised = newest.position != 0 ? newest.position : kNoLimit;
   return Code::kOk;
 }
 

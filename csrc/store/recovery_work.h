@@ -180,8 +180,11 @@ class Recovery {
   // recovery_plan.cc
   Status PlanShard(uint32_t shard_index);
   static Plan MakePlan(const std::vector<Extent>& extents, uint64_t limit_position, size_t limit_index);
-  /** Where the queue must end so that no large value is alive that is not whole: kNoLimit, or that record. */
-  Status FindUnsoundLive(const Shard& shard, uint64_t* limit_position, size_t* limit_extent);
+  /**
+   * Where the queue must end so that no large value is alive that is not whole: kNoLimit, or that record. And the
+   * newest record with such a value that was promised: kNoLimit, where there is none.
+   */
+  Status FindUnsoundLive(const Shard& shard, uint64_t* limit_position, size_t* limit_extent, uint64_t* newest_promised);
   static bool Covers(const Shard& shard);
   Status DamageOf(const Shard& shard, uint64_t unsound) const;
   void LayOut(Shard* shard);

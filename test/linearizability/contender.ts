@@ -95,9 +95,15 @@ function count(client: number, sync: boolean): Promise<void> {
 const seen: (Buffer | undefined)[] = [];
 async function swap(client: number, key: number): Promise<void> {
   const name = contendedKey(key);
-  if (random.below(4) !== 0) seen[key] = await store.get(name);
-  const expected = seen[key];
-  const from = numberIn(key, expected);
+  let expected = seen[key];
+  let from: number;
+  try {
+    if (random.below(4) !== 0) seen[key] = expected = await store.get(name);
+    from = numberIn(key, expected);
+  } catch (error) {
+    endingOf(error); // tells it on stderr
+    return;
+  }
   const deletes = from !== 0 && isDelete(15);
   const { value, bytes } = nextValue(key);
   const wanted = deletes ? undefined : bytes;

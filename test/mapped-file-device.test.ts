@@ -110,6 +110,17 @@ describe('a device', () => {
     for (const outcome of await Promise.allSettled(reads)) {
       assert.equal(outcome.status === 'rejected' && outcome.reason, reason);
     }
+    const calls: Record<string, (options: { signal: AbortSignal }) => Promise<unknown>> = {
+      flush: (options) => file.flush(0, 10, options),
+      residency: (options) => file.residency(0, 10, options),
+      advise: (options) => file.advise('willneed', 0, 10, options),
+      lock: (options) => file.lock(0, 10, options),
+      unlock: (options) => file.unlock(0, 10, options),
+      close: (options) => file.close(options),
+    };
+    for (const [name, call] of Object.entries(calls)) {
+      await assert.rejects(call({ signal: AbortSignal.abort(reason) }), reason, name);
+    }
     const closing = file.close().then(() => {
       closed = true;
     });

@@ -292,6 +292,17 @@ describe('a device that stands still', () => {
       deleteMany: (signal) => store.deleteMany([key(11)], { signal }),
       iteration: (signal) => scanned(store, signal),
       verify: (signal) => store.verify({ signal }),
+      getEntry: (signal) => store.getEntry(key(12), { signal }),
+      ttl: (signal) => store.ttl(key(13), { signal }),
+      touch: (signal) => store.touch(key(13), Number.POSITIVE_INFINITY, { signal }),
+      'compareAndSet, to no effect': (signal) => store.compareAndSet(key(14), undefined, 'other', { signal }),
+      update: (signal) => store.update(set(12)[0], () => set(12)[1], { signal }),
+      warm: (signal) => store.warm(allKeys, { signal }),
+      flush: (signal) => store.flush({ signal }),
+      compact: (signal) => store.compact({ signal }),
+      backup: (signal) => store.backup(join(disk.directory, 'copy'), { signal }),
+      open: (signal) => Store.open(unopened, { signal }),
+      destroy: (signal) => Store.destroy(join(disk.directory, 'neither'), { signal }),
     };
     for (const [name, call] of Object.entries(abortable)) {
       await assert.rejects(call(AbortSignal.timeout(50)), { name: 'TimeoutError' }, name);
@@ -318,7 +329,7 @@ describe('a device that stands still', () => {
     const model: Model = new Map(allKeys.map((each) => [each, new Set([oldStamp.sequence])]));
     model.set(key(2), new Set([newStamp.sequence]));
     model.set(key(3), new Set([undefined]));
-    for (const kind of [6, 7, 8, 9]) model.get(key(kind))?.add(newStamp.sequence);
+    for (const kind of [6, 7, 8, 9, 12]) model.get(key(kind))?.add(newStamp.sequence);
     for (const kind of [10, 11]) model.get(key(kind))?.add(undefined);
     await assertHolds(store, model, 'after the pause');
     for (const each of allKeys) await store.set(each, stamped(each, { writer: 3, sequence: 3 }, valueBytes));
@@ -347,6 +358,8 @@ describe('a device that stands still', () => {
     t.after(() => healthy.close());
     await disk.pause();
     let closed = false;
+    await assert.rejects(store.close({ signal: AbortSignal.timeout(50) }), { name: 'TimeoutError' });
+    await assert.rejects(store.close({ signal: AbortSignal.abort() }), { name: 'AbortError' });
     const closing = store.close().then(() => {
       closed = true;
     });

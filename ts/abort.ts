@@ -19,9 +19,13 @@ export function onAbort(signal: AbortSignal, callback: () => void): () => void {
   };
 }
 
-/** What the promise comes to, or the signal's reason as soon as it aborts. */
+/** What the promise comes to, or the signal's reason as soon as it aborts, or where it has. */
 export function untilAbort<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
+  if (signal.aborted) {
+    promise.catch(() => {}); // nobody hears of it any more
+    return Promise.reject(signal.reason);
+  }
   return new Promise((resolve, reject) => {
     const forget = onAbort(signal, () => reject(signal.reason));
     promise.then(resolve, reject).finally(forget);

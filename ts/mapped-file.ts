@@ -1,5 +1,6 @@
 import { constants } from 'node:buffer';
 import type { Readable, Writable } from 'node:stream';
+import { untilAbort } from './abort.js';
 import { addon, type MapArguments, type MapHandle } from './addon.js';
 import {
   checkBoolean,
@@ -160,8 +161,7 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
   async write(data: Uint8Array | string, position: number, options: { signal?: AbortSignal } = {}): Promise<number> {
     const bytes = toBytes(data);
     this.#checkWrite(position, bytes.length);
-    checkOptions(options);
-    const signal = checkSignal(options.signal);
+    const signal = toSignal(options);
     await this.#run(() => addon.mapWrite(this.#handle, [bytes], Float64Array.of(position)), signal);
     return bytes.length;
   }
@@ -170,7 +170,11 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
    * All parts in one job, in their order. The bytes are captured during the call. Where any part reaches past the end none is
    * written (ERR_OUT_OF_RANGE); after other failures some may be.
    */
-  async writeMany(parts: Iterable<readonly [position: number, data: Uint8Array]>): Promise<void> {
+  async writeMany(
+    parts: Iterable<readonly [position: number, data: Uint8Array]>,
+    options?: ReadOptions,
+  ): Promise<void> {
+    const signal = toSignal(options);
     const all: Uint8Array[] = [];
     const positions: number[] = [];
     for (const part of checkIterable('parts', parts)) {
@@ -182,7 +186,7 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
       positions.push(position);
     }
     this.#checkWrite(0, 0);
-    await this.#run(() => addon.mapWrite(this.#handle, all, Float64Array.from(positions)));
+    await this.#run(() => addon.mapWrite(this.#handle, all, Float64Array.from(positions)), signal);
   }
 
   /** Like read(), now: or COLD where some byte is not in memory for certain. Never waits. */
@@ -216,43 +220,49 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
    * longer is not cut by growing within it. Operations issued before finish first, later ones come after.
    * ERR_READ_ONLY; ERR_UNSUPPORTED with `shared: false` or a given `length`.
    */
-  async resize(size: number): Promise<void> {
+  async resize(size: number, options?: ReadOptions): Promise<void> {
     checkBytes('size', size);
+    const signal = toSignal(options);
     this.#checkOpen();
-    await this.#run(() => addon.mapResize(this.#handle, size));
+    await this.#run(() => addon.mapResize(this.#handle, size), signal);
   }
 
   /** Resolves once a power cut cannot undo what was written to the range (default: all) before the call. */
-  async flush(position?: number, length?: number): Promise<void> {
+  async flush(position?: number, length?: number, options?: ReadOptions): Promise<void> {
     const range = this.#range(position, length);
-    await this.#run(() => addon.mapFlush(this.#handle, ...range));
+    const signal = toSignal(options);
+    await this.#run(() => addon.mapFlush(this.#handle, ...range), signal);
   }
 
   /** Tells the system how the range (default: all) will be used. ERR_INVALID_ARG_VALUE for another advice. */
-  async advise(advice: Advice, position?: number, length?: number): Promise<void> {
+  async advise(advice: Advice, position?: number, length?: number, options?: ReadOptions): Promise<void> {
     if (typeof advice !== 'string') throw wrongType('advice', 'a string');
     const index = advices.indexOf(advice);
     if (index < 0) throw newError('ERR_INVALID_ARG_VALUE', `advice must be one of ${advices.join(', ')}`);
     const range = this.#range(position, length);
-    await this.#run(() => addon.mapAdvise(this.#handle, ...range, index));
+    const signal = toSignal(options);
+    await this.#run(() => addon.mapAdvise(this.#handle, ...range, index), signal);
   }
 
   /** Share of the range's pages (default: all) that is in memory now, 0 … 1; 1 for an empty range. ERR_UNSUPPORTED where it cannot be known. */
-  async residency(position?: number, length?: number): Promise<number> {
+  async residency(position?: number, length?: number, options?: ReadOptions): Promise<number> {
     const range = this.#range(position, length);
-    return this.#run(() => addon.mapResidency(this.#handle, ...range));
+    const signal = toSignal(options);
+    return this.#run(() => addon.mapResidency(this.#handle, ...range), signal);
   }
 
   /** Locks the range (default: all) into memory: hot from then on. ERR_MEMLOCK where the system refuses. */
-  async lock(position?: number, length?: number): Promise<void> {
+  async lock(position?: number, length?: number, options?: ReadOptions): Promise<void> {
     const range = this.#range(position, length);
-    await this.#run(() => addon.mapLock(this.#handle, ...range));
+    const signal = toSignal(options);
+    await this.#run(() => addon.mapLock(this.#handle, ...range), signal);
   }
 
   /** Undoes lock(), also of a part; harmless where nothing is locked. */
-  async unlock(position?: number, length?: number): Promise<void> {
+  async unlock(position?: number, length?: number, options?: ReadOptions): Promise<void> {
     const range = this.#range(position, length);
-    await this.#run(() => addon.mapUnlock(this.#handle, ...range));
+    const signal = toSignal(options);
+    await this.#run(() => addon.mapUnlock(this.#handle, ...range), signal);
   }
 
   /** The bytes from `start` (default 0) up to and with `end` (default: the end of the map), in pieces of `highWaterMark` (64 KiB). */
@@ -291,10 +301,14 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
     return this.#closing !== undefined;
   }
 
-  /** Unmaps and closes once everything issued before has finished. Again: harmless, and resolves when the first one does. */
-  close(): Promise<void> {
+  /**
+   * Unmaps and closes once everything issued before has finished. Again: harmless, and resolves when the first one does.
+   * An abort ends the waiting alone: the file is closed all the same, as soon as the device lets it.
+   */
+  async close(options?: ReadOptions): Promise<void> {
+    const signal = toSignal(options);
     this.#closing ??= this.#run(() => addon.mapClose(this.#handle));
-    return this.#closing;
+    await untilAbort(this.#closing, signal);
   }
 
   /** close(). */
@@ -343,10 +357,14 @@ export class MappedFile implements AsyncIterable<Buffer>, AsyncDisposable {
   }
 
   async #readRanges(ranges: Float64Array, options: ReadOptions): Promise<ByteResults> {
-    checkOptions(options);
-    const signal = checkSignal(options.signal);
+    const signal = toSignal(options);
     return this.#run(() => addon.mapRead(this.#handle, ranges), signal);
   }
+}
+
+function toSignal(options: ReadOptions | undefined): AbortSignal | undefined {
+  checkOptions(options);
+  return checkSignal(options?.signal);
 }
 
 function checkReadable(length: number): void {

@@ -1,3 +1,4 @@
+import { untilAbort } from '../abort.js';
 import { addon } from '../addon.js';
 import type { ValueCodec } from '../codec/codec.js';
 import { COLD, type Cold } from '../cold.js';
@@ -150,6 +151,16 @@ export class StoreCore<V> {
     );
     this.#calls.add(settled);
     return result;
+  }
+
+  /** Runs a call that close() must wait for, and that ends for its caller where the signal aborts. */
+  untilAbort<T>(options: ReadOptions | undefined, run: (signal: AbortSignal | undefined) => Promise<T>): Promise<T> {
+    let signal: AbortSignal | undefined;
+    const whole = this.track(async () => {
+      signal = this.begin(checkReadOptions(options));
+      return run(signal);
+    });
+    return untilAbort(whole, signal);
   }
 
   longWork<T>(options: LongWork | undefined, run: (work: LongWork) => Promise<T>): Promise<T> {

@@ -122,9 +122,10 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
    * Removes the file of a store; whoever has it open goes on with it. ERR_NOT_FOUND; ERR_FORMAT where it is not one of
    * ours: it is left untouched.
    */
-  static async destroy(location: Location): Promise<void> {
+  static async destroy(location: Location, options?: ReadOptions): Promise<void> {
     const path = toPath(location);
-    await runJob(() => addon.storeDestroy(path));
+    const signal = checkReadOptions(options);
+    await runJob(() => addon.storeDestroy(path), signal);
   }
 
   // ─────────────────────────────────────────────────────────── promises
@@ -305,20 +306,16 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   /**
    * Resolves once a power cut cannot undo what was issued before the call. After a failure later ones fail too: reopen.
    */
-  flush(): Promise<void> {
-    return this.#core.track(async () => {
-      this.#core.begin(undefined);
+  flush(options?: ReadOptions): Promise<void> {
+    return this.#core.untilAbort(options, async () => {
       if (!this.#core.scheduler.isIdle) await this.#core.scheduler.idle();
       await this.#core.commit.flush();
     });
   }
 
   /** Share of the store's bytes that is in memory now, 0 … 1. ERR_UNSUPPORTED where it cannot be known. */
-  residency(): Promise<number> {
-    return this.#core.track(async () => {
-      this.#core.begin(undefined);
-      return runJob(() => addon.storeResidency(this.#core.handle));
-    });
+  residency(options?: ReadOptions): Promise<number> {
+    return this.#core.untilAbort(options, (signal) => runJob(() => addon.storeResidency(this.#core.handle), signal));
   }
 
   /**
@@ -375,9 +372,14 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     });
   }
 
-  /** Closes once everything issued before has finished. Again: harmless, and resolves when the first one does. */
-  close(): Promise<void> {
-    return this.#core.close();
+  /**
+   * Closes once everything issued before has finished. Again: harmless, and resolves when the first one does. An abort
+   * ends the waiting alone: the store is closed all the same, as soon as the device lets it.
+   */
+  async close(options?: ReadOptions): Promise<void> {
+    const signal = checkReadOptions(options);
+    const closed = this.#core.close();
+    await untilAbort(closed, signal);
   }
 
   /** close(). */

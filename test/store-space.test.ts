@@ -27,6 +27,32 @@ async function fill(store: Store<Buffer>, keys: number, bytes: number, version =
 }
 
 describe('space', () => {
+  test('a full store is emptied, again and again, while another process flushes it', async (t) => {
+    const path = newPath();
+    await using store = await Store.open(path, { encoding: 'buffer', maxBytes: 12 * MiB });
+    const flushers = Array.from({ length: 3 }, () => startProcess(t, 'endless-flusher', [path]));
+    for (const flusher of flushers) await flusher.ready();
+    let refused = 0;
+    for (let round = 0; round < 30; round++) {
+      // What says that they are deleted takes as much space as they do.
+      const keys = Array.from({ length: 5000 }, (_, i) => spaceKey(round * 5000 + i).padEnd(2000, 'x'));
+      const sets = keys.map((key, i) => store.set(key, spaceValue(i, round, 100)));
+      for (const outcome of await Promise.allSettled(sets)) {
+        if (outcome.status === 'fulfilled') continue;
+        assert.equal(outcome.reason.code, 'ERR_STORE_FULL');
+        refused++;
+      }
+      if (round % 3 > 0) await store.deleteMany(keys);
+      else await store.clear();
+    }
+    assert.ok(refused > 1000, `${refused}`);
+    for (const flusher of flushers) flusher.send('stop');
+    for (const flusher of flushers) assert.ok(((await flusher.message('over')) as number) > 0);
+    await store.delete('flusher');
+    assert.equal(store.size, 0);
+    assert.deepEqual((await store.verify()).damaged, []);
+  });
+
   for (const [place, newLocation] of [
     ['disk', newPath],
     ['RAM', newSharedName],

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "store/clock.h"
 #include "store/recovery_work.h"
 
 namespace faultless::store {
@@ -103,6 +104,8 @@ void Recovery::LayOut(Shard* shard) {
 
 bool Recovery::EndsItsKey(const Shard& shard, const Stretch& stretch, uint64_t position,
                           const RecordView& record) const {
+  // Nobody reads it, nor what the key had before. A backup leaves such values out.
+  if (IsExpired(context_, record)) return true;
   const QueuePlace place{0, shard.extents[stretch.extent].sequence, position};
   if (shard.promised.position == 0 || !place.IsBefore(shard.promised)) return false;
   // It expires: by a clock that has gone back since, cleaning has given its runs away. Else its value is known to be

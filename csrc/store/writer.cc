@@ -125,16 +125,23 @@ bool IsWorthCleaning(const Context& context, uint32_t shard_index, Purpose purpo
   return garbage >= format::kUnitBytes / 4 && garbage >= shard.live_bytes.load(kRelaxed) / 8;
 }
 
-/** One bounded step towards more room in a full store, or on a full disk. False in *progress: there is nothing left to
- * give back. */
+/**
+ * One bounded step towards more room in a full store, or on a full disk. False in *progress: there is nothing left to
+ * give back. kWouldBlock, for deletes alone: somebody holds what there may be. Sets are refused at once then, as the
+ * store is full.
+ */
 Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, bool* progress) {
   *progress = false;
+  bool held = false;
   for (uint32_t i = 0; i < context.shards(); i++) {
     const uint32_t shard_index = (preferred_shard + i) % context.shards();
     const bool sweep = NeedsSweep(context, shard_index);
     if (!sweep && !IsWorthCleaning(context, shard_index, purpose)) continue;
     const ShardLock lock(context, shard_index);
-    if (lock.status().code() == Code::kWouldBlock) continue;
+    if (lock.status().code() == Code::kWouldBlock) {
+      held = true;
+      continue;
+    }
     FAULTLESS_TRY(lock.status());
     if (sweep) {
       bool more = false;
@@ -149,10 +156,15 @@ Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, boo
     *progress = true;
     if (left > 0) break;
   }
-  // A counter that lies must not make a write flush for ever: only what has come back counts.
   const uint64_t limbo = context.allocator().limbo_units.load(kRelaxed);
-  if (limbo > 0 && TryFlush(context).ok() && context.allocator().limbo_units.load(kRelaxed) < limbo) *progress = true;
-  return Code::kOk;
+  if (limbo > 0) {
+    const Status flushed = TryFlush(context);
+    // A counter that lies must not make a write flush for ever: only what has come back counts. Others may have put as
+    // much into limbo meanwhile, or be at a flush themselves.
+    if (flushed.ok() && context.allocator().limbo_units.load(kRelaxed) < limbo) *progress = true;
+    held = held || flushed.ok() || flushed.code() == Code::kWouldBlock;
+  }
+  return !*progress && held && purpose == Purpose::kReserve ? Status(Code::kWouldBlock) : Status();
 }
 
 /** What a write wants of its key and is to put there. */
@@ -348,14 +360,14 @@ Status TryDelete(Context& context, const Write& write, bool* existed) {
 
 /** Runs `attempt` again as long as a store that is full, or whose device is, can be given more room. */
 template <typename Attempt>
-Status WithRoom(Context& context, uint64_t hash, Purpose purpose, const Attempt& attempt) {
+Status WithRoom(Context& context, uint32_t shard_index, Purpose purpose, const Attempt& attempt) {
   FAULTLESS_TRY(RequireRealPages(context));
   constexpr int kAttempts = 1000;
   for (int i = 0;; i++) {
     const Status status = attempt();
     if (!IsOutOfSpace(status) || i == kAttempts) return status;
     bool progress;
-    FAULTLESS_TRY(MakeRoom(context, context.ShardOfHash(hash), purpose, &progress));
+    FAULTLESS_TRY(MakeRoom(context, shard_index, purpose, &progress));
     if (!progress) return status;
   }
 }
@@ -373,7 +385,7 @@ template <typename Attempt>
 Status RunWrite(Context& context, const Write& write, Purpose purpose, const Attempt& attempt) {
   Status status;
   for (int i = 0; i < kPreparations; i++) {
-    status = WithRoom(context, write.hash, purpose, [&] { return attempt(write); });
+    status = WithRoom(context, context.ShardOfHash(write.hash), purpose, [&] { return attempt(write); });
     if (status.code() != Code::kCold) break;
     FAULTLESS_TRY(write.rule->Prepare(context));
     status = Code::kWouldBlock;
@@ -412,9 +424,9 @@ Status TouchRecord(Context& context, Bytes key, const WriteOptions& options, boo
   return RunWrite(context, write, Purpose::kUser, [&](const Write& now) { return TryTouch(context, now, existed); });
 }
 
-Status ClearShard(Context& context, uint32_t shard_index) {
-  if (context.read_only) return Code::kReadOnly;
-  FAULTLESS_TRY(RequireRealPages(context));
+namespace {
+
+Status TryClear(Context& context, uint32_t shard_index) {
   ShardControl& shard = context.shard(shard_index);
   while (shard.dropped_index_units.load(std::memory_order_acquire) != 0) {
     const ShardLock lock(context, shard_index);
@@ -455,6 +467,13 @@ Status ClearShard(Context& context, uint32_t shard_index) {
                               &shard.spare_directory_unit));
   PayForCleaning(context, shard_index);
   return Code::kOk;
+}
+
+}  // namespace
+
+Status ClearShard(Context& context, uint32_t shard_index) {
+  if (context.read_only) return Code::kReadOnly;
+  return WithRoom(context, shard_index, Purpose::kReserve, [&] { return TryClear(context, shard_index); });
 }
 
 }  // namespace faultless::store

@@ -122,6 +122,9 @@ class Job {
   virtual napi_value Result(napi_env env);
   /** On the JavaScript thread: what the promise rejects with. By default StatusToJs(env, status, nullptr). */
   virtual napi_value Failure(napi_env env, const Status& status);
+  /** In Result and Failure: of the last turn, without a thread and on one. */
+  uint64_t waited_ns() const { return waited_ns_; }
+  uint64_t worked_ns() const { return worked_ns_; }
 
  private:
   friend class Environment;

@@ -91,7 +91,10 @@ class RunJob final : public Job {
     request_->Run();
     return Code::kOk;
   }
-  napi_value Result(napi_env env) override { return request_->Report(env); }
+  napi_value Result(napi_env env) override {
+    request_->CountTurn(waited_ns(), worked_ns());
+    return request_->Report(env);
+  }
 
  private:
   const std::shared_ptr<StoreRequest> request_;
@@ -166,6 +169,21 @@ napi_value StoreIsDone(napi_env env, napi_callback_info info) {
   uint32_t index;
   if (!ToRequestAndIndex(env, info, &request, &index)) return nullptr;
   return NewBool(env, request->IsDone(index));
+}
+
+/** storeTimes(request): [milliseconds without a thread, on one]: of all its turns that are over. Never waits. */
+napi_value StoreTimes(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  std::shared_ptr<StoreRequest> request;
+  if (!GetArguments(env, info, 1, &argument) || !ToShared(env, argument, kRequestTag, &request)) return nullptr;
+  napi_value result = nullptr;
+  if (napi_create_array_with_length(env, 2, &result) != napi_ok) return nullptr;
+  const double ms[2] = {static_cast<double>(request->waited_ns()) / 1e6,
+                        static_cast<double>(request->worked_ns()) / 1e6};
+  for (uint32_t i = 0; i < 2; i++) {
+    if (napi_set_element(env, result, i, NewNumber(env, ms[i])) != napi_ok) return nullptr;
+  }
+  return result;
 }
 
 }  // namespace
@@ -557,7 +575,7 @@ napi_value StoreRequest::Report(napi_env env) {
 bool InitStoreRequest(napi_env env, napi_value exports) {
   return Export(env, exports, "storeRequest", NewStoreRequest) && Export(env, exports, "storeRun", StoreRun) &&
          Export(env, exports, "storeFinish", StoreFinish) && Export(env, exports, "storeCancel", StoreCancel) &&
-         Export(env, exports, "storeIsDone", StoreIsDone);
+         Export(env, exports, "storeIsDone", StoreIsDone) && Export(env, exports, "storeTimes", StoreTimes);
 }
 
 }  // namespace faultless::binding

@@ -120,6 +120,14 @@ class StoreRequest {
 
   const std::shared_ptr<StoreHandle>& handle() const { return handle_; }
 
+  /** On the JavaScript thread: a turn is over. */
+  void CountTurn(uint64_t waited_ns, uint64_t worked_ns) {
+    waited_ns_ += waited_ns;
+    worked_ns_ += worked_ns;
+  }
+  uint64_t waited_ns() const { return waited_ns_; }
+  uint64_t worked_ns() const { return worked_ns_; }
+
  private:
   struct Operation {
     store::Bytes key;
@@ -175,6 +183,8 @@ class StoreRequest {
   const std::shared_ptr<StoreHandle> handle_;
   std::unique_ptr<Operation[]> operations_;  // until none of them is left
   uint32_t count_ = 0;
+  uint64_t waited_ns_ = 0;
+  uint64_t worked_ns_ = 0;
   napi_ref references_[4] = {};
   uint32_t references_count_ = 0;
   uint8_t* headers_ = nullptr;

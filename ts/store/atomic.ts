@@ -92,7 +92,7 @@ export function incrementSync<V>(core: StoreCore<V>, key: Key, by: unknown, opti
     if (outcome === undefined || outcome.failed) throw outcome?.reason;
     sum = outcome.value as number;
   }
-  core.commit.wroteSync(core.isSystem(settings));
+  core.wroteSync(core.isSystem(settings));
   return sum;
 }
 

@@ -1,5 +1,6 @@
 import { addon } from '../addon.js';
 import { callNative, FaultlessError, fromNative, newError } from '../errors.js';
+import type { OperationDiagnostics } from './diagnostics.js';
 import type { StoreHandle } from './native.js';
 
 /** Told when a flush has ended that began after it was added: undefined where that succeeded. */
@@ -14,6 +15,7 @@ export type Flushed = (failure: unknown) => void;
  */
 export class GroupCommit {
   readonly #handle: StoreHandle;
+  readonly #diagnostics: OperationDiagnostics;
   readonly #everyMs: number | undefined;
   #waiting: Flushed[] = [];
   /** Promises of writes that are to be flushed, and not settled. */
@@ -29,8 +31,9 @@ export class GroupCommit {
   #last: { failure: unknown } | undefined;
   #whenIdle: (() => void)[] = [];
 
-  constructor(handle: StoreHandle, everyMs: number | undefined) {
+  constructor(handle: StoreHandle, diagnostics: OperationDiagnostics, everyMs: number | undefined) {
     this.#handle = handle;
+    this.#diagnostics = diagnostics;
     this.#everyMs = everyMs;
   }
 
@@ -156,6 +159,7 @@ export class GroupCommit {
         await addon.storeFlush(this.#handle);
       } catch (thrown) {
         failure = fromNative(thrown);
+        this.#diagnostics.failed('flush', failure);
         this.#leaveDirty(failure);
       }
       // closeSync() overtook it: the flush that counts was that one's.

@@ -151,6 +151,8 @@ export interface StoreAddon {
   storeFinish(request: NativeRequest, index: number): void;
   storeCancel(request: NativeRequest, index: number): boolean;
   storeIsDone(request: NativeRequest, index: number): boolean;
+  /** Milliseconds in which its turns had no thread, and had one. */
+  storeTimes(request: NativeRequest): [waitedMs: number, workedMs: number];
 
   storeScan(handle: StoreHandle, prefix: Uint8Array, wantValues: boolean, textKeys: boolean): NativeScan;
   storeScanStep(scan: NativeScan, maxBytes: number, limit: number, textValues: boolean): Promise<ScanStep>;

@@ -1,6 +1,7 @@
 import { addon } from '../addon.js';
 import type { EncodedValue } from '../codec/codec.js';
 import { newError } from '../errors.js';
+import { startTime } from './diagnostics.js';
 import type { Freshness } from './hot-cache.js';
 import { type Key, writeKey } from './key.js';
 import type { NativeRequest, StoreHandle } from './native.js';
@@ -96,6 +97,8 @@ const maxSpareAnswers = 4;
 /** Operations that travel together. Takes more of them as long as it is open. */
 export class Request {
   readonly operations: Operation[] = [];
+  /** Of its first call, where somebody wants to know how long it takes; else 0. */
+  readonly startTime: number = startTime();
   /** Of a getMany: one for each key. */
   claims: Operation[] | undefined;
   /** In another request, and still to come before this one starts. */

@@ -3,6 +3,7 @@ import { addon } from '../addon.js';
 import type { EncodedValue } from '../codec/codec.js';
 import { fromNative } from '../errors.js';
 import { Aborts } from './aborts.js';
+import type { OperationDiagnostics } from './diagnostics.js';
 import type { GroupCommit } from './group-commit.js';
 import { checkKeyShape, type Key, maxKeyBytes, nameOf, writeKey } from './key.js';
 import { hashOf, KeyTable } from './key-table.js';
@@ -33,6 +34,7 @@ export class Scheduler {
   readonly #handle: StoreHandle;
   readonly #settleWithValue: Settle;
   readonly #commit: GroupCommit;
+  readonly #diagnostics: OperationDiagnostics;
   readonly #limit: LimitFunction = pLimit(Math.max(2, 2 * addon.gate().limit));
   readonly #shareAnswers: boolean;
   readonly #keys = new KeyTable();
@@ -45,8 +47,15 @@ export class Scheduler {
   readonly #aborts = new Aborts((operation, reason) => this.#abort(operation, reason));
 
   /** shareAnswers: nothing that `settleWithValue` makes of an answer keeps a view of its bytes in {@link Request.answers}. */
-  constructor(handle: StoreHandle, commit: GroupCommit, shareAnswers: boolean, settleWithValue: Settle) {
+  constructor(
+    handle: StoreHandle,
+    commit: GroupCommit,
+    diagnostics: OperationDiagnostics,
+    shareAnswers: boolean,
+    settleWithValue: Settle,
+  ) {
     this.#handle = handle;
+    this.#diagnostics = diagnostics;
     this.#commit = commit;
     this.#shareAnswers = shareAnswers;
     this.#settleWithValue = settleWithValue;
@@ -322,6 +331,7 @@ export class Scheduler {
     if (request.steps !== undefined) {
       await request.steps.run();
       this.#settleSteps(request.operations[0] as Operation, request.steps);
+      this.#diagnostics.ended(request);
       request.recycle();
       return;
     }
@@ -334,6 +344,7 @@ export class Scheduler {
     }
     this.#settle(request, report);
     if (report === undefined || report.left === 0) {
+      this.#diagnostics.ended(request);
       request.recycle();
     } else if (report.blocked) {
       setTimeout(() => void this.#limit(this.#turn, request), blockedPauseMs);
@@ -345,16 +356,22 @@ export class Scheduler {
   #settle(request: Request, report: Report | undefined): void {
     const slabs = report?.slabs ?? noSlabs;
     const errors = report?.errors;
+    let wrote = false;
     for (const operation of request.operations) {
       if (operation.over && (operation.settled || operation.awaitsFlush)) continue;
       const answer = request.answerOf(operation);
       if (answer === Answer.notYet) continue;
       this.#end(operation);
       if (answer === Answer.failed) {
-        this.#fail(operation, fromNative(errorOf(errors, operation.index)));
+        const error = fromNative(errorOf(errors, operation.index));
+        this.#diagnostics.failed(operation.kind, error);
+        this.#fail(operation, error);
         continue;
       }
-      if (isWrite(operation.kind)) this.#commit.wrote();
+      if (isWrite(operation.kind)) {
+        this.#commit.wrote();
+        wrote = true;
+      }
       if (operation.settled) continue;
       if (operation.system && !isRefused(operation.kind, answer)) {
         // What it answers is in memory that others use by the time of the flush.
@@ -368,6 +385,7 @@ export class Scheduler {
         this.#settleWithValue(operation, answer, slabs);
       }
     }
+    if (wrote) this.#diagnostics.wrote();
   }
 
   /** The operation has taken effect: once a flush that begins now has ended, its promise is settled by `resolve`. */
@@ -388,6 +406,7 @@ export class Scheduler {
     this.#end(operation);
     if (operation.settled || operation.awaitsFlush || outcome === undefined) return;
     if (outcome.failed) {
+      this.#diagnostics.failed(operation.kind, outcome.reason);
       this.#fail(operation, outcome.reason);
       return;
     }

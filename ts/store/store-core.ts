@@ -4,9 +4,9 @@ import type { ValueCodec } from '../codec/codec.js';
 import { COLD, type Cold } from '../cold.js';
 import { callNative, newError } from '../errors.js';
 import { runJob } from '../jobs.js';
-import { describeLocation, type Location } from '../location.js';
 import type { LongWork, ReadOptions } from '../options.js';
 import { settle } from './answers.js';
+import { OperationDiagnostics, tellClosed, tellError, tellOpened } from './diagnostics.js';
 import { Direct } from './direct.js';
 import { GroupCommit } from './group-commit.js';
 import { HotCache } from './hot-cache.js';
@@ -42,25 +42,30 @@ export class StoreCore<V> {
   readonly #turnBudget = new TurnBudget(turnBudget);
   /** Calls that are more than operations under way, for close() to wait for. */
   readonly #calls = new Set<Promise<unknown>>();
+  readonly #diagnostics: OperationDiagnostics;
   hot: HotCache | undefined;
   closing: Promise<void> | undefined;
 
-  constructor(handle: StoreHandle, location: Location, settings: OpenSettings) {
+  /** `start`: when it was asked for, of performance.now(). */
+  constructor(handle: StoreHandle, settings: OpenSettings, start: number) {
     const { native, codec, durability, hotBytes, ttl } = settings;
     this.handle = handle;
     this.codec = codec;
-    this.location = describeLocation(location, native.path);
+    this.location = settings.location;
     this.readOnly = native.readOnly;
     this.system = durability === 'system';
     this.#ttl = ttl;
-    const commit = new GroupCommit(handle, typeof durability === 'number' ? durability : undefined);
+    const diagnostics = new OperationDiagnostics(handle, this.location);
+    this.#diagnostics = diagnostics;
+    const commit = new GroupCommit(handle, diagnostics, typeof durability === 'number' ? durability : undefined);
     this.commit = commit;
     this.hot = HotCache.create(handle, codec, hotBytes);
     this.direct = new Direct(handle, codec, () => this.hot);
-    const scheduler = new Scheduler(handle, commit, codec.keepsBytes !== true, (operation, answer, slabs) => {
-      settle(codec, this.hot, operation, answer, slabs);
+    const scheduler = new Scheduler(handle, commit, diagnostics, codec.keepsBytes !== true, (...answered) => {
+      settle(codec, this.hot, ...answered);
     });
     this.scheduler = scheduler;
+    tellOpened(this, start);
     this.source = { handle, codec, scheduler, checkOpen: () => this.checkOpen() };
   }
 
@@ -122,6 +127,12 @@ export class StoreCore<V> {
     return ttl === undefined ? { ttl: this.#ttl, keep: true } : { ttl, keep: false };
   }
 
+  /** Something was written on this thread. May block with `system`: it waits for a flush then. */
+  wroteSync(system: boolean): void {
+    this.#diagnostics.wrote();
+    this.commit.wroteSync(system);
+  }
+
   pendingWrite(key: Key): ReturnType<Scheduler['pendingWrite']> {
     this.checkOpen();
     checkKey(key);
@@ -163,27 +174,36 @@ export class StoreCore<V> {
     return untilAbort(whole, signal);
   }
 
-  longWork<T>(options: LongWork | undefined, run: (work: LongWork) => Promise<T>): Promise<T> {
+  /** `name`: for node:diagnostics_channel. */
+  longWork<T>(name: string, options: LongWork | undefined, run: (work: LongWork) => Promise<T>): Promise<T> {
     return this.track(async () => {
       const work = checkLongWork(options);
       this.begin(work.signal);
-      return run(work);
+      try {
+        return await run(work);
+      } catch (error) {
+        tellError(this.location, name, error);
+        throw error;
+      }
     });
   }
 
   close(): Promise<void> {
-    this.closing ??= this.#closeAfterAll();
+    this.closing ??= this.#tellClosing(this.#closeAfterAll());
     this.#coolDown();
     return this.closing;
   }
 
   /** May block. */
   closeSync(): void {
+    const start = performance.now();
+    const already = this.closing !== undefined;
     this.closing ??= Promise.resolve();
     this.#coolDown();
     this.scheduler.settleAll();
     const failure = this.commit.endSync();
     callNative(() => addon.storeCloseSync(this.handle));
+    if (!already) tellClosed(this, start);
     if (failure !== undefined) throw failure;
   }
 
@@ -195,6 +215,12 @@ export class StoreCore<V> {
     this.checkOpen();
     if (this.readOnly) throw newError('ERR_READ_ONLY', 'The store is open for reading only');
     this.commit.check();
+  }
+
+  async #tellClosing(closing: Promise<void>): Promise<void> {
+    const start = performance.now();
+    await closing;
+    tellClosed(this, start);
   }
 
   async #closeAfterAll(): Promise<void> {

@@ -3,6 +3,7 @@ import { checkBoolean, checkInteger, checkOptions, checkSignal, wrongType } from
 import type { ValueCodec } from '../codec/codec.js';
 import { toCodec } from '../codec/encoding.js';
 import { newError } from '../errors.js';
+import { describeLocation, type Location, toPath } from '../location.js';
 import type { OpenFlags } from '../options.js';
 import type { NativeOpenOptions } from './native.js';
 import { Progress } from './progress.js';
@@ -100,6 +101,8 @@ export interface IterateOptions {
 
 /** What the options of open() and openSync() come to. */
 export interface OpenSettings {
+  /** As Store.location. */
+  location: string;
   native: NativeOpenOptions;
   codec: ValueCodec;
   durability: Durability;
@@ -126,7 +129,9 @@ const maxEveryMs = 2 ** 31 - 1;
 const defaultHotBytes = 8 * 2 ** 20;
 
 /** Checks the options of open() and openSync(); sets `concurrency` in passing. */
-export function toOpenOptions(path: string, options: unknown): OpenSettings {
+export function toOpenOptions(location: Location, options: unknown): OpenSettings {
+  const path = toPath(location);
+  const described = describeLocation(location, path);
   checkOptions(options);
   const given = (options ?? {}) as StoreOptions & { encoding?: unknown };
   checkSignal(given.signal);
@@ -136,7 +141,7 @@ export function toOpenOptions(path: string, options: unknown): OpenSettings {
   const durability = checkDurability(given.durability);
   const { onProgress } = given;
   if (onProgress !== undefined && typeof onProgress !== 'function') throw wrongType('onProgress', 'a function');
-  const progress = new Progress(given);
+  const progress = new Progress(given, described);
   const readOnly = checkBoolean('readOnly', given.readOnly, false);
   const salvage = checkBoolean('salvage', given.salvage, false);
   if (salvage && !readOnly) throw newError('ERR_INVALID_ARG_VALUE', 'salvage is for stores that are opened readOnly');
@@ -151,11 +156,19 @@ export function toOpenOptions(path: string, options: unknown): OpenSettings {
     allowRemote: checkBoolean('allowRemote', given.allowRemote, false),
     maxBytes: maxBytes === undefined ? 0 : checkMaxBytes(maxBytes),
     codec: codec.name,
-    onProgress: onProgress && progress.report,
+    onProgress: progress.isWanted ? progress.report : undefined,
   };
   if (concurrency !== undefined) addon.setConcurrency(checkInteger('concurrency', concurrency, 1, 1024));
   const ttl = given.ttl === undefined ? 0 : checkTtl(given.ttl);
-  return { native, codec, durability, progress, hotBytes: checkInteger('hotBytes', hotBytes, 0, 2 ** 40), ttl };
+  return {
+    location: described,
+    native,
+    codec,
+    durability,
+    progress,
+    hotBytes: checkInteger('hotBytes', hotBytes, 0, 2 ** 40),
+    ttl,
+  };
 }
 
 function checkMaxBytes(maxBytes: number): number {

@@ -11,9 +11,11 @@ import type { LongWork, ReadOptions } from '../options.js';
 import { compareAndSet, increment, incrementSync, setExpiringSync, update } from './atomic.js';
 import { backup } from './backup.js';
 import { compact } from './compaction.js';
+import { tellError } from './diagnostics.js';
 import { Iteration, iterateSync, toKeyEncoding } from './iteration.js';
 import { checkKey, type Key } from './key.js';
 import { deleteMany, setMany } from './many.js';
+import type { StoreHandle } from './native.js';
 import { Kind } from './operation.js';
 import type { StoreStats } from './stats.js';
 import type { Shape } from './step-entries.js';
@@ -23,12 +25,22 @@ import {
   checkTtl,
   checkWriteOptions,
   type IterateOptions,
+  type OpenSettings,
   type StoreOptions,
   toOpenOptions,
   type WriteOptions,
 } from './store-options.js';
 import { type VerifyReport, verify } from './verification.js';
 import { packKeys, warm } from './warming.js';
+
+function openSync({ native, location }: OpenSettings): StoreHandle {
+  try {
+    return callNative(() => addon.storeOpenSync(native));
+  } catch (error) {
+    tellError(location, 'open', error);
+    throw error;
+  }
+}
 
 const noHotStats = { entries: 0, bytes: 0, hits: 0, misses: 0, evictions: 0, stale: 0 };
 
@@ -84,14 +96,18 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     location: Location,
     options?: StoreOptions & { encoding?: EncodingName | Codec<any> },
   ): Promise<Store> {
-    const settings = toOpenOptions(toPath(location), options);
+    const settings = toOpenOptions(location, options);
+    const start = performance.now();
     const handle = await runJob(
       () => addon.storeOpen(settings.native),
       options?.signal,
       (unheard) => void addon.storeClose(unheard).catch(() => {}),
-    );
+    ).catch((error: unknown) => {
+      tellError(settings.location, 'open', error);
+      throw error;
+    });
     const { thrown } = settings.progress;
-    if (thrown === undefined) return new Store(new StoreCore(handle, location, settings));
+    if (thrown === undefined) return new Store(new StoreCore(handle, settings, start));
     await runJob(() => addon.storeClose(handle));
     throw thrown.reason;
   }
@@ -109,11 +125,12 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     options?: StoreOptions & { encoding?: 'auto' | 'json' | 'msgpack' },
   ): Store<V>;
   static openSync(location: Location, options?: StoreOptions & { encoding?: EncodingName | Codec<any> }): Store {
-    const settings = toOpenOptions(toPath(location), options);
+    const settings = toOpenOptions(location, options);
     options?.signal?.throwIfAborted();
-    const handle = callNative(() => addon.storeOpenSync(settings.native));
+    const start = performance.now();
+    const handle = openSync(settings);
     const { thrown } = settings.progress;
-    if (thrown === undefined) return new Store(new StoreCore(handle, location, settings));
+    if (thrown === undefined) return new Store(new StoreCore(handle, settings, start));
     callNative(() => addon.storeCloseSync(handle));
     throw thrown.reason;
   }
@@ -324,7 +341,9 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
    * between. ERR_IO and ERR_CORRUPT of the first key that cannot be read. An abort leaves what has come by then.
    */
   warm(keys: Iterable<Key>, options?: ReadOptions): Promise<void> {
-    return this.#core.longWork(options, (work) => warm(this.#core.handle, packKeys(checkIterable('keys', keys)), work));
+    return this.#core.longWork('warm', options, (work) =>
+      warm(this.#core.handle, packKeys(checkIterable('keys', keys)), work),
+    );
   }
 
   /**
@@ -335,7 +354,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
    * else has been done. Several at once are harmless. An abort leaves what has been done by then.
    */
   compact(options?: LongWork): Promise<{ freedBytes: number }> {
-    return this.#core.longWork(options, (work) => compact(this.#core.handle, work));
+    return this.#core.longWork('compact', options, (work) => compact(this.#core.handle, this.location, work));
   }
 
   /**
@@ -346,7 +365,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
    * about a hundredth of the index, and some bytes for each deleted key whose records are not yet cleaned away.
    */
   verify(options?: LongWork): Promise<VerifyReport> {
-    return this.#core.longWork(options, (work) => verify(this.#core.handle, work));
+    return this.#core.longWork('verify', options, (work) => verify(this.#core.handle, work));
   }
 
   /**
@@ -364,7 +383,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
    * its index. The signal counts until the last progress; then the file gets its name. Of a store that was opened with `salvage`, or read-only though it had to be recovered, the copy has what is sound.
    */
   backup(to: Location, options?: LongWork): Promise<void> {
-    return this.#core.longWork(options, async (work) => {
+    return this.#core.longWork('backup', options, async (work) => {
       const path = toPath(to);
       // What was issued before the call is to be in it.
       if (!this.#core.scheduler.isIdle) await untilAbort(this.#core.scheduler.idle(), work.signal);
@@ -442,7 +461,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
       this.#core.beginSync(key, true);
       this.#core.direct.set(key, encoded);
     }
-    this.#core.commit.wroteSync(this.#core.isSystem(settings));
+    this.#core.wroteSync(this.#core.isSystem(settings));
   }
 
   /** Like increment(). May block. */
@@ -455,7 +474,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     this.#core.checkWritable();
     this.#core.beginSync(key, true);
     const existed = this.#core.direct.delete(key);
-    this.#core.commit.wroteSync(this.#core.system);
+    this.#core.wroteSync(this.#core.system);
     return existed;
   }
 
@@ -464,7 +483,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     this.#core.checkWritable();
     this.#core.scheduler.settleAll();
     callNative(() => addon.storeClearSync(this.#core.handle));
-    this.#core.commit.wroteSync(this.#core.system);
+    this.#core.wroteSync(this.#core.system);
   }
 
   /** Like keys(). Each step of it may block. */

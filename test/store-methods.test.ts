@@ -439,7 +439,6 @@ describe('open', () => {
       onFull: 'evict',
       fixed: { key: 8, value: 8 },
       uids: true,
-      temporary: true,
     };
     for (const [name, value] of Object.entries(later)) {
       await rejects(Store.open(path, wrong({ [name]: value })), 'ERR_UNSUPPORTED');

@@ -94,7 +94,8 @@ class Progress {
 };
 
 /**
- * openOptions: {path, readOnly, create, exclusive, permissions, pin, salvage, allowRemote, maxBytes, codec, onProgress}
+ * openOptions: {path, readOnly, create, exclusive, permissions, pin, salvage, allowRemote, temporary, maxBytes, codec,
+ * onProgress}
  */
 bool ToOpening(napi_env env, napi_value value, Opening* opening, Progress* progress) {
   const auto property = [&](const char* name) {
@@ -107,6 +108,7 @@ bool ToOpening(napi_env env, napi_value value, Opening* opening, Progress* progr
          ToUint32(env, property("permissions"), &options.permissions) && ToBool(env, property("pin"), &options.pin) &&
          ToBool(env, property("salvage"), &options.salvage) &&
          ToBool(env, property("allowRemote"), &options.allow_remote) &&
+         ToBool(env, property("temporary"), &options.temporary) &&
          ToUint64(env, property("maxBytes"), &options.kept.max_bytes) &&
          ToString(env, property("codec"), &options.kept.codec) && progress->Init(property("onProgress"));
 }

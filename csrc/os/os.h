@@ -66,6 +66,12 @@ struct FileInfo {
 /** May wait. Opens an existing file, close-on-exec. kNotFound, kAccess, kIo. */
 Status OpenFile(const char* path, Access access, int* fd);
 /**
+ * May wait. Opens anew what a process has open by a descriptor, if that is the file with this device and inode;
+ * close-on-exec. kAccess where this user may not; kNotFound where it is not there, or the process not seen (another PID
+ * namespace); kUnsupported where the system has no way to it.
+ */
+Status OpenOfProcess(uint32_t process_id, uint32_t descriptor, uint64_t device, uint64_t inode, Access access, int* fd);
+/**
  * May wait. Creates an unnamed or temporarily named file in the directory of `path` with exactly `permissions`
  * (whatever the umask), open for reading and writing; it becomes visible at `path` only by PublishFile. `aside`
  * receives the temporary name, empty where the file has none (O_TMPFILE). Allocates.

@@ -57,6 +57,7 @@ struct Context {
   std::atomic<uint64_t> pinned_units{0};      // the file up to here is locked into memory
   std::atomic<uint64_t> pinned_punches{0};    // AllocatorControl::punches when that was locked
   std::atomic<uint64_t> pinned_at_ns{0};
+  bool temporary = false;  // gone with the last process that has it open
   std::atomic<bool> pin{false};
   std::atomic<bool> punching{false};      // a thread is punching a free run
   std::atomic<bool> giving_back{false};   // until little enough is left
@@ -94,6 +95,8 @@ struct Context {
     return reinterpret_cast<format::TableEntry*>(base + table * format::kUnitBytes)[unit % format::kUnitsPerGroup];
   }
 
+  /** Whether a flush promises anything: neither in RAM nor of a temporary store. */
+  bool promises() const { return storage->durable() && !temporary; }
   uint32_t shards() const { return superblock.shard_count; }
   uint64_t head_units() const { return format::HeadUnits(superblock.shard_count); }
   uint64_t max_units() const { return superblock.max_bytes / format::kUnitBytes; }

@@ -16,6 +16,7 @@
 #include "store/mapped_storage.h"
 #include "store/promise.h"
 #include "store/recovery.h"
+#include "store/temporary_door.h"
 
 namespace faultless::store {
 namespace {
@@ -84,21 +85,27 @@ Status Engine::ComposeEmpty(const KeptOptions& kept, std::vector<uint64_t>* head
   return Code::kOk;
 }
 
-Status Engine::Create(const OpenOptions& options) {
+Status Engine::BuildEmpty(int fd, const OpenOptions& options) {
   std::vector<uint64_t> head;
   uint64_t units;
   FAULTLESS_TRY(ComposeEmpty(options.kept, &head, &units));
+  os::FileInfo info{};
+  FAULTLESS_TRY(os::StatFile(fd, &info));
+  if (info.filesystem == os::FilesystemKind::kNetwork && !options.allow_remote) {
+    return {Code::kUnsupported, "network filesystems need allowRemote"};
+  }
+  FAULTLESS_TRY(os::ReserveSpace(fd, 0, units * format::kUnitBytes));
+  return os::WriteAt(fd, head.data(), head.size() * 8, 0);
+}
+
+Status Engine::Create(const OpenOptions& options) {
   int fd = -1;
   std::string aside;
   FAULTLESS_TRY(os::CreateAside(options.path.c_str(), options.permissions, &fd, &aside));
   const auto build = [&]() -> Status {
+    FAULTLESS_TRY(BuildEmpty(fd, options));
     os::FileInfo info{};
     FAULTLESS_TRY(os::StatFile(fd, &info));
-    if (info.filesystem == os::FilesystemKind::kNetwork && !options.allow_remote) {
-      return {Code::kUnsupported, "network filesystems need allowRemote"};
-    }
-    FAULTLESS_TRY(os::ReserveSpace(fd, 0, units * format::kUnitBytes));
-    FAULTLESS_TRY(os::WriteAt(fd, head.data(), head.size() * 8, 0));
     const bool durable = info.filesystem != os::FilesystemKind::kRam;
     if (durable) FAULTLESS_TRY(os::SyncFile(fd));
     FAULTLESS_TRY(os::PublishFile(fd, aside, options.path.c_str()));
@@ -145,6 +152,7 @@ Status Engine::OpenOn(std::unique_ptr<Storage> storage, const FileIdentity& iden
   context.slot_mask = block.slots_per_shard - 1;
   context.read_only = options.read_only;
   context.fresh_copy = options.fresh_copy;
+  context.temporary = options.temporary;
   context.residency = std::make_unique<Residency>(context.storage);
   context.hints = std::make_unique<ShardHints[]>(block.shard_count);
   FAULTLESS_TRY(opened->TakeGate());
@@ -315,7 +323,7 @@ Status Engine::RecoverStore(const OpenOptions& options) {
   context_.opener(context_.opener_slot)
       .generation.store(context_.owner_word >> format::kLockSlotBits, std::memory_order_release);
   FAULTLESS_TRY(storage_->Sync());
-  for (uint32_t i = 0; i < context_.shards() && storage_->durable(); i++) {
+  for (uint32_t i = 0; i < context_.shards() && context_.promises(); i++) {
     const QueuePlace end = EndOfQueue(context_, i);
     if (end.position != 0) StorePromise(context_, i, end);
   }
@@ -406,19 +414,31 @@ Status Engine::WriteSuperblock(FileState state) {
   return storage_->Sync();
 }
 
+void Engine::KeepDoor(std::unique_ptr<TemporaryDoor> door) { door_ = std::move(door); }
+
 Status Engine::Close() {
-  // Now, not with the descriptor: somebody may keep the mapping for a while.
+  Status status;
   if (context_.read_only) {
-    FAULTLESS_TRY(storage_->UnlockByte(format::kPrivateByte));
-    return storage_->UnlockByte(format::kUsersByte);
+    // Now, not with the descriptor: somebody may keep the mapping for a while.
+    status = storage_->UnlockByte(format::kPrivateByte);
+    if (status.ok()) status = storage_->UnlockByte(format::kUsersByte);
+  } else {
+    status = CloseWriting();
   }
+  if (door_ == nullptr) return status;
+  const Status left = door_->Leave();
+  door_.reset();
+  return status.ok() ? left : status;
+}
+
+Status Engine::CloseWriting() {
   FAULTLESS_TRY(TakeGate());
   const auto finish = [&]() -> Status {
     FAULTLESS_TRY(storage_->UnlockByte(format::kUsersByte));
     FAULTLESS_TRY(storage_->UnlockByte(format::kWritersByte));
     bool others = false;
     FAULTLESS_TRY(storage_->IsByteLocked(format::kWritersByte, &others));
-    if (others) return Code::kOk;
+    if (others || context_.temporary) return Code::kOk;
     if (context_.header().flush_poisoned.load(std::memory_order_acquire) != 0) {
       return {Code::kIo, "an earlier flush failed: the next open recovers"};
     }

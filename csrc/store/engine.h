@@ -12,6 +12,8 @@
 
 namespace faultless::store {
 
+class TemporaryDoor;
+
 class Engine {
  public:
   /** May wait. Takes `fd` over in any case; the file is that of a store (or kFormat). */
@@ -24,6 +26,8 @@ class Engine {
                        const OpenOptions& options, std::unique_ptr<Engine>* engine);
   /** May wait. Builds an empty store aside and publishes it: kExists where somebody was faster. */
   static Status Create(const OpenOptions& options);
+  /** May wait. Makes an empty store of an empty file. */
+  static Status BuildEmpty(int fd, const OpenOptions& options);
   /** The first bytes of a new, empty store, random in its ids; zeros follow up to *units. */
   static Status ComposeEmpty(const KeptOptions& kept, std::vector<uint64_t>* head, uint64_t* units);
   /** Reads the superblocks of an open file: kFormat where it is none of ours. */
@@ -32,8 +36,10 @@ class Engine {
   /** Releases everything; without Close like a kill. */
   ~Engine();
 
-  /** May wait. The last one writes checkpoint and clean mark. */
+  /** May wait. The last one writes checkpoint and clean mark; of a temporary store the last one's file is gone. */
   Status Close();
+  /** The store is temporary: Close() leaves by this. */
+  void KeepDoor(std::unique_ptr<TemporaryDoor> door);
   /** May wait. Pins what has grown since, where the store is pinned. */
   void ExtendPin();
   /** May wait. Pins the store from now on: kMemlock where the system refuses. */
@@ -65,7 +71,10 @@ class Engine {
   bool IsFileOf(const format::Superblock& block) const;
   bool MemorySurvived(const format::Superblock& block) const;
 
+  Status CloseWriting();
+
   std::unique_ptr<Storage> storage_;
+  std::unique_ptr<TemporaryDoor> door_;
   Context context_;
   FileIdentity identity_{};
 };

@@ -74,7 +74,7 @@ Status FlushRound(Context& context) {
 }  // namespace
 
 Status Flush(Context& context) {
-  if (context.read_only || !context.storage->durable()) return Code::kOk;
+  if (context.read_only || !context.promises()) return Code::kOk;
   FlushRounds& rounds = context.flush_rounds;
   std::unique_lock guard(rounds.mutex);
   const uint64_t wanted = rounds.begun + 1;  // the one under way may have begun before what this one is to cover
@@ -106,7 +106,7 @@ Status TryFlush(Context& context) {
 
 void FlushWhereLimboIsLarge(Context& context) {
   const uint64_t limbo = context.allocator().limbo_units.load(std::memory_order_relaxed);
-  if (limbo < kSmallLimboUnits || !context.storage->durable()) return;
+  if (limbo < kSmallLimboUnits || !context.promises()) return;
   uint64_t live = 0;
   for (uint32_t i = 0; i < context.shards(); i++) {
     const ShardControl& shard = context.shard(i);

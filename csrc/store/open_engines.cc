@@ -5,8 +5,10 @@
 #include <mutex>
 #include <thread>
 #include <tuple>
+#include <utility>
 
 #include "os/os.h"
+#include "store/temporary_door.h"
 
 namespace faultless::store {
 namespace {
@@ -31,19 +33,44 @@ Registry& TheRegistry() {
   return *engines;
 }
 
-Status OpenOrCreate(const OpenOptions& options, int* fd) {
+/** What `fd` has open by the store's path: the store, or the door to it. kWouldBlock: look again. */
+Status EnterWhereDoor(const OpenOptions& options, int* fd, std::unique_ptr<TemporaryDoor>* door) {
+  bool is_door = false;
+  Status status = TemporaryDoor::IsDoor(*fd, &is_door);
+  if (status.ok() && !is_door && options.temporary) {
+    status = {Code::kFormat, "what is there is not a temporary store"};
+  } else if (status.ok() && !is_door) {
+    if (!options.exclusive) return Code::kOk;
+    status = Code::kExists;
+  }
+  os::CloseFile(std::exchange(*fd, -1));
+  FAULTLESS_TRY(status);
+  int door_fd = -1;
+  const Status opened = os::OpenFile(options.path.c_str(), os::Access::kReadWrite, &door_fd);
+  if (opened.code() == Code::kNotFound) return Code::kWouldBlock;
+  FAULTLESS_TRY(opened);
+  FAULTLESS_TRY(TemporaryDoor::Enter(door_fd, options, fd, door));
+  return Code::kOk;
+}
+
+Status OpenOrCreate(const OpenOptions& options, int* fd, std::unique_ptr<TemporaryDoor>* door) {
   const os::Access access = options.read_only ? os::Access::kReadOnly : os::Access::kReadWrite;
   constexpr int kAttempts = 100;  // somebody may create and destroy the file again and again
   for (int attempt = 0; attempt < kAttempts; attempt++) {
     const Status opened = os::OpenFile(options.path.c_str(), access, fd);
     if (opened.ok()) {
-      if (!options.exclusive) return Code::kOk;
-      os::CloseFile(*fd);
-      return Code::kExists;
+      const Status entered = EnterWhereDoor(options, fd, door);
+      if (entered.code() == Code::kWouldBlock) continue;
+      return entered;
     }
     if (opened.error() == EISDIR)
       return {Code::kFormat, "not a regular file"};  // as where it is opened for reading alone
     if (opened.code() != Code::kNotFound || !options.create || options.read_only) return opened;
+    if (options.temporary) {
+      const Status created = TemporaryDoor::Create(options);
+      if (!created.ok() && created.code() != Code::kExists) return created;
+      continue;
+    }
     const Status created = Engine::Create(options);
     if (created.ok()) return os::OpenFile(options.path.c_str(), access, fd);
     if (created.code() != Code::kExists || options.exclusive) return created;
@@ -71,11 +98,14 @@ void Forget(Registry* engines, const std::shared_ptr<Entry>& entry, const Engine
 
 }  // namespace
 
-Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine) {
+Status AcquireEngine(const OpenOptions& asked, std::shared_ptr<Engine>* engine) {
+  OpenOptions options = asked;
   if (options.salvage && !options.read_only) return {Code::kInvalidArgValue, "salvage is for reading only"};
   if (os::InForkedChild()) return {Code::kUnsupported, "use in a forked child that did not exec"};
   int fd = -1;
-  FAULTLESS_TRY(OpenOrCreate(options, &fd));
+  std::unique_ptr<TemporaryDoor> door;
+  FAULTLESS_TRY(OpenOrCreate(options, &fd, &door));
+  options.temporary = door != nullptr;
   os::FileInfo info{};
   const Status stated = os::StatFile(fd, &info);
   if (!stated.ok()) {
@@ -97,6 +127,7 @@ Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine
     format::Superblock block;
     Status status = Engine::ReadSuperblock(fd, &block);
     os::CloseFile(fd);
+    if (status.ok() && door != nullptr) status = door->Leave();  // by the other one
     FAULTLESS_TRY(status);
     if (options.kept.max_bytes != 0 &&
         options.kept.max_bytes / format::kUnitBytes * format::kUnitBytes != block.max_bytes) {
@@ -111,7 +142,10 @@ Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine
     return Code::kOk;
   }
   std::unique_ptr<Engine> opened;
-  FAULTLESS_TRY(Engine::Open(fd, options, &opened));
+  const Status status = Engine::Open(fd, options, &opened);
+  if (!status.ok() && door != nullptr) static_cast<void>(door->Leave());
+  FAULTLESS_TRY(status);
+  if (door != nullptr) opened->KeepDoor(std::move(door));
   std::shared_ptr<Engine> shared(std::move(opened));
   entry->engine = shared;
   entry->users = 1;

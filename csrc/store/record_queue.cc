@@ -338,7 +338,7 @@ Status ReleaseRetired(const Context& context, uint32_t shard_index) {
 }
 
 bool IsPromised(const Context& context, uint32_t shard_index, uint64_t position) {
-  if (!context.storage->durable()) return false;
+  if (!context.promises()) return false;
   const ShardControl& shard = context.shard(shard_index);
   const uint64_t promised = std::max(shard.flushed_sequence.load(kRelaxed), shard.flushing_sequence.load(kRelaxed));
   if (promised == 0) return false;
@@ -358,7 +358,7 @@ bool AreRunsPromised(const Context& context, uint32_t shard_index, uint64_t posi
   // Cleaning moves the reference only: what a flush promised may be an older copy of it, in an extent that has been
   // left.
   const ShardControl& shard = context.shard(shard_index);
-  return context.storage->durable() &&
+  return context.promises() &&
          std::max(shard.flushed_sequence.load(kRelaxed), shard.flushing_sequence.load(kRelaxed)) != 0;
 }
 

@@ -15,6 +15,7 @@
 #include "store/prepare.h"
 #include "store/reader.h"
 #include "store/scan.h"
+#include "store/temporary_door.h"
 #include "store/verify.h"
 #include "store/warm.h"
 #include "store/writer.h"
@@ -54,7 +55,9 @@ Status Store::Destroy(const std::string& path) {
   int fd = -1;
   FAULTLESS_TRY(os::OpenFile(path.c_str(), os::Access::kReadOnly, &fd));
   format::Superblock block;
-  const Status ours = Engine::ReadSuperblock(fd, &block);
+  bool is_door = false;
+  Status ours = TemporaryDoor::IsDoor(fd, &is_door);
+  if (ours.ok() && !is_door) ours = Engine::ReadSuperblock(fd, &block);
   os::CloseFile(fd);
   // A damaged store is a store all the same.
   if (!ours.ok() && ours.code() != Code::kCorrupt) return ours;

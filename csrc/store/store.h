@@ -47,6 +47,7 @@ struct OpenOptions {
   bool pin = false;           // lock everything into memory: kMemlock where the system refuses
   bool salvage = false;       // with read_only: trust nothing but superblock, tables and records
   bool allow_remote = false;  // otherwise a network filesystem is kUnsupported
+  bool temporary = false;     // gone with the last process that has it open; one that is, is joined whatever this says
   bool fresh_copy = false;    // of a store's queues, by a backup: what flushes of the store promised says nothing of it
   KeptOptions kept;
   std::function<void(uint64_t done, uint64_t total)> on_progress;  // of a recovery; called on the opening thread

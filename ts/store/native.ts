@@ -44,6 +44,7 @@ export interface NativeOpenOptions {
   pin: boolean;
   salvage: boolean;
   allowRemote: boolean;
+  temporary: boolean;
   /** 0: not given. */
   maxBytes: number;
   codec: string;

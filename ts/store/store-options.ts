@@ -44,6 +44,15 @@ export interface StoreOptions extends OpenFlags {
    * caller.
    */
   hotBytes?: number;
+  /**
+   * The store is gone when the last process that has it open is gone, also by SIGKILL: its file has no name. The name is
+   * that of a small file, by which others find the store; the last to close the store removes it. Where the last one was
+   * killed that small file may stay behind: it is as good as absent (ERR_NOT_FOUND without `create`, a new store with
+   * it). Who opens a temporary store shares it, whatever is said here; ERR_FORMAT where another kind of store is there.
+   * Only for processes of one user and one PID namespace: ERR_ACCESS, ERR_UNSUPPORTED. On a disk it is flushed to
+   * nothing: flush() promises nothing. Default false.
+   */
+  temporary?: boolean;
   /** Lock the whole store into memory: always hot. ERR_MEMLOCK where the system refuses. Default false. */
   pin?: boolean;
   /**
@@ -154,6 +163,7 @@ export function toOpenOptions(location: Location, options: unknown): OpenSetting
     pin: checkBoolean('pin', given.pin, false),
     salvage,
     allowRemote: checkBoolean('allowRemote', given.allowRemote, false),
+    temporary: checkBoolean('temporary', given.temporary, false),
     maxBytes: maxBytes === undefined ? 0 : checkMaxBytes(maxBytes),
     codec: codec.name,
     onProgress: progress.isWanted ? progress.report : undefined,
@@ -202,14 +212,13 @@ export function checkReadOptions(options: { signal?: AbortSignal } | undefined):
 
 /** Options that later releases implement: to ignore them would break what they promise. */
 function refuseLater(options: Record<string, unknown>): void {
-  const { onFull, fixed, uids, temporary } = options;
+  const { onFull, fixed, uids } = options;
   if (onFull !== undefined && onFull !== 'error') {
     if (onFull === 'evict') throw notYet("onFull: 'evict'");
     throw newError('ERR_INVALID_ARG_VALUE', "onFull must be 'error' or 'evict'");
   }
   if (fixed !== undefined) throw notYet('fixed');
   if (uids !== undefined && checkBoolean('uids', uids as boolean, false)) throw notYet('uids');
-  if (temporary !== undefined && checkBoolean('temporary', temporary as boolean, false)) throw notYet('temporary');
 }
 
 function checkDurability(durability: unknown): Durability {

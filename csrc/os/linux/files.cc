@@ -113,6 +113,21 @@ Status CreateAside(const char* path, uint32_t permissions, int* fd, std::string*
   return {};
 }
 
+Status OpenOfProcess(uint32_t process_id, uint32_t descriptor, uint64_t device, uint64_t inode, Access access,
+                     int* fd) {
+  char path[64];
+  std::snprintf(path, sizeof path, "/proc/%u/fd/%u", process_id, descriptor);
+  // Only looked at: to open a pipe or a device that is there by now could wait, or do something.
+  const int seen = open(path, O_PATH | O_CLOEXEC);
+  if (seen < 0) return errno == EACCES || errno == EPERM ? Status::FromErrno(EACCES, "open") : Status(Code::kNotFound);
+  FileInfo info{};
+  Status status = StatFile(seen, &info);
+  if (status.ok() && (!info.regular || info.device != device || info.inode != inode)) status = Code::kNotFound;
+  if (status.ok()) status = OpenFile(DescriptorPath(seen).text, access, fd);
+  close(seen);
+  return status;
+}
+
 Status PublishFile(int fd, const std::string& aside, const char* path) {
   FAULTLESS_FAIL_POINT();
   if (aside.empty()) {

@@ -62,6 +62,10 @@ Status ReserveSpace(int fd, uint64_t offset, uint64_t length) {
   return status;
 }
 
+Status OpenOfProcess(uint32_t, uint32_t, uint64_t, uint64_t, Access, int*) {
+  return {Code::kUnsupported, "no way to the descriptors of other processes"};
+}
+
 Status CopyRange(int, int, uint64_t, uint64_t) { return Status(Code::kUnsupported); }
 
 Status PunchHole(int, uint64_t, uint64_t) { return Status(Code::kUnsupported); }

@@ -1,5 +1,7 @@
-// `npm run torture -- [--seconds N] [--seed N] [--where disk|memory]`: half of the time on a disk, half in shared memory.
+// `npm run torture -- [--seconds N] [--seed N] [--where disk|memory|exchange]`: a third of the time a store on a disk, a
+// third one in shared memory, a third an exchange and a log.
 import { parseArgs } from 'node:util';
+import { ipcTorture } from './ipc-torture.js';
 import { describeFigures, torture } from './torture.js';
 
 const { values } = parseArgs({
@@ -10,13 +12,19 @@ const { values } = parseArgs({
   },
 });
 const seed = Number(values.seed);
-const places = (['disk', 'memory'] as const).filter((where) => values.where === undefined || values.where === where);
+const places = (['disk', 'memory', 'exchange'] as const).filter(
+  (where) => values.where === undefined || values.where === where,
+);
 if (places.length === 0 || !(Number(values.seconds) > 0) || !Number.isInteger(seed)) {
-  throw new Error('--seconds N, --seed N, --where disk or memory');
+  throw new Error('--seconds N, --seed N, --where disk, memory or exchange');
 }
 console.log(`seed ${seed}`);
 for (const where of places) {
   const seconds = Number(values.seconds) / places.length;
+  if (where === 'exchange') {
+    console.log(`exchange and log, ${seconds} s\n${JSON.stringify(await ipcTorture(seed, seconds))}`);
+    continue;
+  }
   const figures = await torture({ where, seed, seconds, log: console.log });
   console.log(`${where}, ${seconds} s\n${describeFigures(figures)}`);
 }

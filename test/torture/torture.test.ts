@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { newSeed } from '../store-fixture.js';
+import { ipcTorture } from './ipc-torture.js';
 import { describeFigures, torture } from './torture.js';
 
 const seconds = Number(process.env.FAULTLESS_TORTURE_SECONDS ?? 60);
@@ -22,4 +23,10 @@ describe('torture', { skip: process.platform !== 'linux' }, () => {
       assert.ok(counts.verifications > 3, `verifications: ${counts.verifications}`);
     });
   }
+
+  test('an exchange and a log in use by processes that are killed and stopped at any moment', async (t) => {
+    const figures = await ipcTorture(newSeed('torture, exchange and log') % 2 ** 31, seconds / 3);
+    t.diagnostic(JSON.stringify(figures));
+    assert.ok(figures.kills > 0 && figures.stops > 0 && figures.elements > 100 && figures.lines > 100);
+  });
 });

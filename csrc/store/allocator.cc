@@ -20,9 +20,10 @@ constexpr uint64_t UnitsOf(uint32_t size_class) { return uint64_t{1} << size_cla
 
 Transaction AllocatorTransaction(const Context& context) { return {context, &context.allocator().intent, nullptr, 0}; }
 
+/** What is left by deletes and cleaning is enough for a flush, which may need a fresh extent in each shard. */
 uint64_t ReserveUnits(const Context& context, Purpose purpose) {
   if (context.recovering || purpose == Purpose::kFlush) return 0;
-  return purpose == Purpose::kReserve ? context.shards() / 2 : 2 * context.shards();
+  return purpose == Purpose::kReserve ? context.shards() : 2 * context.shards();
 }
 
 /** A free run on the lists, as the transaction sees it. */
@@ -278,7 +279,7 @@ uint64_t KeptUnits(const Context& context, Purpose purpose) {
   const uint64_t published = context.PublishedUnits();
   const uint64_t used = published > others ? published - others : 0;
   const uint64_t kept = std::min<uint64_t>(2 * context.shards(), used * 3 / 7 + 1);
-  return purpose == Purpose::kUser ? kept : kept / 4;
+  return purpose == Purpose::kUser ? kept : kept / 2;
 }
 
 uint64_t AvailableUnits(const Context& context) {

@@ -15,7 +15,8 @@ namespace faultless::store {
 enum class Purpose : uint8_t {
   kUser,     // leaves a reserve of free units in the file, so that a store can always be emptied, on a full device too
   kReserve,  // deletes and cleaning may use it up, but for what
-  kFlush,    // a flush needs for its marks: it is what gives back the space that waits for one
+  kFlush,  // a flush needs for its marks: it is what gives back the space that waits for one. For cleaning, too, where
+           // nothing else is left to give any back (writer.cc)
 };
 
 /** No room: at max_bytes, or on the device. What waits for cleaning or a flush may give some back. */

@@ -25,9 +25,9 @@ bool IsBeforeClear(const ShardControl& shard) {
 
 /** Appends the live record at the tail again. Its bytes are in the read scratch. */
 Status MoveRecord(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
-                  const format::RecordView& record, uint64_t bytes) {
+                  const format::RecordView& record, uint64_t bytes, Purpose purpose) {
   ShardControl& shard = context.shard(shard_index);
-  FAULTLESS_TRY(EnsureRoom(context, shard_index, bytes, Purpose::kReserve));
+  FAULTLESS_TRY(EnsureRoom(context, shard_index, bytes, purpose));
   format::RecordView moved = record;
   moved.flags |= format::kRecordMoved;
   uint8_t* const scratch = RecordScratch(Scratch::kWrite, bytes);
@@ -183,7 +183,7 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
       FAULTLESS_TRY(DropExpired(context, shard_index, hash, hit, record, bytes));
       continue;  // the next turn finds it dead
     }
-    FAULTLESS_TRY(MoveRecord(context, shard_index, hash, hit, record, bytes));
+    FAULTLESS_TRY(MoveRecord(context, shard_index, hash, hit, record, bytes, budget.purpose));
     budget.moved_records--;
     budget.moved_bytes -= std::min(budget.moved_bytes, bytes);
   }

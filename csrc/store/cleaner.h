@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "format/record.h"
+#include "store/allocator.h"
 #include "store/context.h"
 #include "store/index.h"
 
@@ -16,6 +17,7 @@ struct CleaningBudget {
   uint32_t scanned_records;
   uint32_t moved_records;
   uint64_t moved_bytes;
+  Purpose purpose = Purpose::kReserve;  // of the extents that what lives is moved to
 };
 /** What one write pays. */
 constexpr CleaningBudget kCleaningPerWrite{64, 8, 64 * 1024};

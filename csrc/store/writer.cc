@@ -126,6 +126,35 @@ bool IsWorthCleaning(const Context& context, uint32_t shard_index, Purpose purpo
 }
 
 /**
+ * What deletes and cleaning leave is there for flushes, which need it for marks of queues whose tails have moved. Where
+ * nothing waits for a flush no tail has, so a shard may be cleaned with that: alone, and no delete comes in between
+ * that would fill up what the oldest extent's live records are to go to. When that extent is gone there is as much as
+ * before, and the dead records of it have become room at the head.
+ */
+void CleanWithLastUnits(Context& context, bool* progress, bool* held) {
+  auto& flush_lock = context.allocator().flush_lock;
+  if (!TryAcquireWord(context, &flush_lock).ok()) {
+    *held = true;
+    return;
+  }
+  CleaningBudget budget = kCleaningForSpace;
+  budget.purpose = Purpose::kFlush;
+  for (uint32_t i = 0; i < context.shards() && !*progress; i++) {
+    if (!IsWorthCleaning(context, i, Purpose::kReserve)) continue;
+    const ShardLock lock(context, i);
+    *held = *held || lock.status().code() == Code::kWouldBlock;
+    format::EntryView tail;
+    const uint64_t tail_unit = context.shard(i).tail_unit.load(kRelaxed);
+    if (!lock.status().ok() || !ReadRun(context, tail_unit, format::RunKind::kQueue, &tail)) continue;
+    if (AvailableUnits(context) <= RunBytes(tail.size_class) / format::kUnitBytes) continue;
+    uint32_t left = 0;
+    static_cast<void>(Clean(context, i, budget, &left));
+    *progress = left > 0;
+  }
+  ReleaseWord(&flush_lock);
+}
+
+/**
  * One bounded step towards more room in a full store, or on a full disk. False in *progress: there is nothing left to
  * give back. kWouldBlock, for deletes alone: somebody holds what there may be. Sets are refused at once then, as the
  * store is full.
@@ -164,7 +193,9 @@ Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, boo
     if (flushed.ok() && context.allocator().limbo_units.load(kRelaxed) < limbo) *progress = true;
     held = held || flushed.ok() || flushed.code() == Code::kWouldBlock;
   }
-  return !*progress && held && purpose == Purpose::kReserve ? Status(Code::kWouldBlock) : Status();
+  if (*progress || purpose != Purpose::kReserve) return Code::kOk;
+  if (!held && limbo == 0) CleanWithLastUnits(context, progress, &held);
+  return !*progress && held ? Status(Code::kWouldBlock) : Status();
 }
 
 /** What a write wants of its key and is to put there. */
@@ -363,11 +394,17 @@ template <typename Attempt>
 Status WithRoom(Context& context, uint32_t shard_index, Purpose purpose, const Attempt& attempt) {
   FAULTLESS_TRY(RequireRealPages(context));
   constexpr int kAttempts = 1000;
+  const auto& allocator = context.allocator();
   for (int i = 0;; i++) {
+    const uint64_t flushes = allocator.flush_count.load(kRelaxed);
+    const uint64_t free_units = allocator.free_units.load(kRelaxed);
     const Status status = attempt();
     if (!IsOutOfSpace(status) || i == kAttempts) return status;
     bool progress;
     FAULTLESS_TRY(MakeRoom(context, shard_index, purpose, &progress));
+    // What others have given back meanwhile counts as well.
+    progress =
+        progress || allocator.flush_count.load(kRelaxed) != flushes || allocator.free_units.load(kRelaxed) > free_units;
     if (!progress) return status;
   }
 }

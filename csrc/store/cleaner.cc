@@ -7,6 +7,7 @@
 #include "store/clock.h"
 #include "store/index.h"
 #include "store/record_queue.h"
+#include "store/watch_bell.h"
 
 namespace faultless::store {
 namespace {
@@ -84,13 +85,20 @@ Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, 
   tombstone.flags = format::kReasonExpired << format::kRecordReasonShift;
   tombstone.key = record.key;
   const uint64_t tombstone_bytes = format::RecordBytes(tombstone);
-  const bool leaves_tombstone = !record.runs.empty();
-  if (leaves_tombstone) FAULTLESS_TRY(EnsureRoom(context, shard_index, tombstone_bytes, Purpose::kReserve));
+  const bool needs_tombstone = !record.runs.empty();
+  bool leaves_tombstone = needs_tombstone || IsWatched(context);
+  if (leaves_tombstone) {
+    const Status room = EnsureRoom(context, shard_index, tombstone_bytes, Purpose::kReserve);
+    if (!room.ok() && (needs_tombstone || !IsOutOfSpace(room))) return room;
+    leaves_tombstone = room.ok();
+  }
   Transaction transaction(context, &shard.intent, &shard, shard_index);
   if (leaves_tombstone) {
     uint8_t* const scratch = RecordScratch(Scratch::kWrite, tombstone_bytes);
     format::EncodeRecord(tombstone, scratch);
     Append(context, shard_index, scratch, tombstone_bytes, &transaction);
+  } else {
+    transaction.Add(shard.untold_drops, 1);
   }
   RemoveEntry(context, &transaction, hit);
   transaction.MoveSlot(context.SlotOfHash(hash));

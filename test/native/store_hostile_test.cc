@@ -182,7 +182,7 @@ void UseDamaged(const std::string& path, bool read_only, bool salvage, const std
   if (!read_only) {
     EXPECT_ANSWER(store->Flush(), what);
     scan();
-    uint32_t shard = 0;
+    faultless::store::ClearProgress shard;
     EXPECT_ANSWER(store->Clear(&shard), what);
     EXPECT_ANSWER(store->Set(AsBytes("afterwards"), AsBytes(what), {}), what);
     EXPECT_ANSWER(store->Flush(), what);

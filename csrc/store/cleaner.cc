@@ -16,6 +16,8 @@ using format::RecordKind;
 using format::ShardControl;
 
 constexpr auto kRelaxed = std::memory_order_relaxed;
+/** Garbage of a shard that is let stand in addition while somebody watches the store. */
+constexpr uint64_t kWatchedBytes = 256 * 1024;
 
 bool IsBeforeClear(const ShardControl& shard) {
   const uint64_t sequence = shard.tail_sequence.load(kRelaxed);
@@ -131,7 +133,11 @@ bool NeedsCleaning(const Context& context, uint32_t shard_index) {
   const uint64_t live = shard.live_bytes.load(kRelaxed);
   // What the ends of extents waste is part of what the file may be too large by.
   const uint64_t wasted = std::min(shard.wasted_bytes.load(kRelaxed), live / 8 * 3);
-  return GarbageBytes(context, shard_index) > live / 8 * 5 - wasted + format::kUnitBytes / 4;
+  const uint64_t garbage = GarbageBytes(context, shard_index);
+  const uint64_t allowed = live / 8 * 5 - wasted + format::kUnitBytes / 4;
+  if (garbage <= allowed) return false;
+  // Of a small shard that would leave a handful of records to who watches: less than they need to look once.
+  return garbage > allowed + kWatchedBytes || !IsWatched(context);
 }
 
 Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget, uint32_t* left_extents) {

@@ -122,12 +122,7 @@ Status Watching::Read(ChangeSink* sink) {
 
 void Watching::ReadAll(Budget* budget) {
   do {
-    // Whose queue is seen to have begun is read last: all that came before that, in other shards, has been read by then
-    // or waits for a clear.
-    std::vector<uint32_t> begun;
-    for (uint32_t i = 0; i < context_.shards(); i++) {
-      if (!HasQueue(cursors_[i]) && context_.shard(i).head.load(kAcquire) != 0) begun.push_back(i);
-    }
+    const std::vector<uint32_t> begun = BegunQueues();
     for (uint32_t i = 0; i < context_.shards(); i++) {
       if (!budget->IsLeft()) return;
       const uint32_t shard_index = next_shard_;
@@ -146,6 +141,34 @@ void Watching::ReadAll(Budget* budget) {
       }
     }
   } while (budget->IsLeft() && SettleClear(budget));
+}
+
+/**
+ * Shards whose queues have begun since they were looked at last, to be read after all others: a clear that found no
+ * queue there has left a record in those that came before it. For the same reason the order is that of the clears that
+ * came before the queues, and what has begun between the two looks is left for the next time where a clear came before
+ * it that the first look may have missed.
+ */
+std::vector<uint32_t> Watching::BegunQueues() const {
+  std::vector<uint32_t> begun;
+  uint64_t last_clear = 0;
+  const auto clears = [&](uint32_t i) { return context_.shard(i).empty_clears.load(kAcquire); };
+  const auto look = [&](const auto& found) {
+    for (uint32_t i = 0; i < context_.shards(); i++) {
+      if (!HasQueue(cursors_[i]) && context_.shard(i).head.load(std::memory_order_seq_cst) != 0) found(i);
+    }
+  };
+  bool any = false;
+  look([&](uint32_t i) {
+    any = true;
+    last_clear = std::max(last_clear, clears(i));
+  });
+  if (!any) return begun;
+  look([&](uint32_t i) {
+    if (clears(i) <= last_clear) begun.push_back(i);
+  });
+  std::stable_sort(begun.begin(), begun.end(), [&](uint32_t a, uint32_t b) { return clears(a) < clears(b); });
+  return begun;
 }
 
 void Watching::ReadShard(uint32_t shard_index, Budget* budget) {
@@ -362,6 +385,7 @@ bool Watching::SettleClear(Budget* budget) {
   if (!given_up && !clear_owner_dead_) {
     // It may have come to its end before it died: all is looked at once more.
     clear_owner_dead_ = waits != cursors_.end() && IsHolderDead(context_, static_cast<uint32_t>(waits->clear_owner));
+    if (clear_owner_dead_) SettleDead();
     return clear_owner_dead_;
   }
   // Some shards have been cleared and others have not.

@@ -73,6 +73,7 @@ class Watching {
   bool HasQueue(const Cursor& cursor) const { return cursor.unit != 0; }
 
   void ReadAll(Budget* budget);
+  std::vector<uint32_t> BegunQueues() const;
   void ReadShard(uint32_t shard_index, Budget* budget);
   Outcome ReadNext(uint32_t shard_index, Budget* budget);
   Outcome NextExtent(uint32_t shard_index);

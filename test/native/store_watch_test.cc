@@ -406,6 +406,67 @@ TEST(StoreWatch, ThreadsWriteWhileOthersFollow) {
   ASSERT_OK(store->Close());
 }
 
+TEST(StoreWatch, WhoFollowsComesToWhatIsThereThroughClearsToo) {
+  const harness::TemporaryDirectory directory;
+  const auto store = Open(directory.File("store"));
+  std::atomic<int> writing{2};
+  // Few keys, so that queues begin between the clears; then many.
+  const auto write = [&](uint64_t seed) {
+    std::mt19937_64 random(seed);
+    for (int i = 0; i < 4000; i++) {
+      const std::string key = "key" + std::to_string(random() % (i < 1000 ? 6 : 100));
+      const uint64_t draw = random() % 100;
+      bool existed;
+      if (draw == 0) {
+        EXPECT_OK(Clear(*store));
+      } else if (draw < 20) {
+        EXPECT_OK(Delete(*store, key, &existed));
+      } else {
+        EXPECT_OK(Set(*store, key, std::to_string(i)));
+      }
+    }
+    writing.fetch_sub(1);
+  };
+  const auto watching = store->Watch({});
+  std::map<std::string, std::string> model;
+  std::map<std::string, int> kinds;
+  const auto follow = [&] {
+    while (true) {
+      const bool ended = writing.load() == 0;
+      Changes changes;
+      EXPECT_OK(watching->Read(&changes));
+      for (const std::string& change : changes.told) {
+        kinds[change.substr(0, 1)]++;
+        if (change == "gap") {
+          MapSink all;
+          ScanAll(*store, &all);
+          model = all.entries;
+        } else if (change == "clear") {
+          model.clear();
+        } else if (change[0] == '=') {
+          model[change.substr(1, change.find(' ') - 1)] = change.substr(change.find(' ') + 1);
+        } else {
+          model.erase(change.substr(1));
+        }
+      }
+      if (ended && watching->idle()) break;
+      faultless::os::WaitOnWord(store->Bell().word, watching->bell(), 1000);
+    }
+  };
+  std::thread first(write, Seed());
+  std::thread second(write, Seed() + 1);
+  follow();
+  first.join();
+  second.join();
+  MapSink all;
+  ScanAll(*store, &all);
+  EXPECT_TRUE(model == all.entries) << Seed() << model.size() << all.entries.size();
+  EXPECT_GT(kinds["="], 0);
+  EXPECT_GT(kinds["-"], 0);
+  EXPECT_GT(kinds["c"] + kinds["g"], 0);
+  ASSERT_OK(store->Close());
+}
+
 TEST(StoreWatch, WhoSleepsIsWokenOnceAndWhoIsGoneCostsNothing) {
   const harness::TemporaryDirectory directory;
   const auto store = Open(directory.File("store"));

@@ -319,7 +319,8 @@ Watching::Outcome Watching::TellSet(uint32_t shard_index, const format::RecordVi
     return Outcome::kGoOn;
   }
   const uint64_t value_bytes = record.value_bytes();
-  const std::unique_ptr<uint8_t, decltype(&std::free)> value(static_cast<uint8_t*>(std::malloc(value_bytes)), std::free);
+  const std::unique_ptr<uint8_t, decltype(&std::free)> value(static_cast<uint8_t*>(std::malloc(value_bytes)),
+                                                             std::free);
   if (value == nullptr) return Fail({Code::kValueTooLarge, "no memory for the value"}, budget);
   const uint64_t changes = context_.storage->SubstituteChanges();
   const uint64_t position = cursors_[shard_index].position;
@@ -378,9 +379,8 @@ bool Watching::SettleClear(Budget* budget) {
   }
   const uint64_t now_ns = os::MonotonicNs();
   if (clear_since_ns_ == 0) clear_since_ns_ = now_ns;
-  const auto waits = std::find_if(cursors_.begin(), cursors_.end(), [&](const Cursor& cursor) {
-    return cursor.waits && cursor.passed_clear == clear_;
-  });
+  const auto waits = std::find_if(cursors_.begin(), cursors_.end(),
+                                  [&](const Cursor& cursor) { return cursor.waits && cursor.passed_clear == clear_; });
   const bool given_up = now_ns - clear_since_ns_ > kClearNs;
   if (!given_up && !clear_owner_dead_) {
     // It may have come to its end before it died: all is looked at once more.

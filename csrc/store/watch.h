@@ -48,21 +48,21 @@ class Watching {
    */
   Status Read(ChangeSink* sink);
 
-  /** Whether the last Read came to the end of what there is. Then there may be more as soon as the bell (Store::Bell) is
-   * not bell(), and after wait_ms() in any case. */
+  /** Whether the last Read came to the end of what there is. Then there may be more as soon as the bell (Store::Bell)
+   * is not bell(), and after wait_ms() in any case. */
   bool idle() const { return idle_; }
   uint32_t bell() const { return bell_; }
   uint64_t wait_ms() const { return wait_ms_; }
 
  private:
   struct Cursor {
-    uint64_t unit;           // first one of the extent; 0: the shard had no queue yet
-    uint64_t sequence;       // of the extent, or of the one before the queue's first
-    uint64_t position;       // of the next record
-    uint64_t untold;         // ShardControl::untold_drops, as far as it has been told
-    uint64_t passed_clear;   // number of the youngest clear that has been met
-    uint64_t clear_owner;    // who cleared
-    bool waits = false;      // for that clear, which the other shards have not come to
+    uint64_t unit;          // first one of the extent; 0: the shard had no queue yet
+    uint64_t sequence;      // of the extent, or of the one before the queue's first
+    uint64_t position;      // of the next record
+    uint64_t untold;        // ShardControl::untold_drops, as far as it has been told
+    uint64_t passed_clear;  // number of the youngest clear that has been met
+    uint64_t clear_owner;   // who cleared
+    bool waits = false;     // for that clear, which the other shards have not come to
   };
   /** What a step may still do. */
   struct Budget;

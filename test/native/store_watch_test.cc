@@ -126,8 +126,7 @@ TEST(StoreWatch, ANewExpiryIsNoChange) {
   for (const char* key : {"small", "large"}) {
     const std::string name = key;
     bool existed;
-    ASSERT_OK(
-        Patiently([&] { return store->Touch(AsBytes(name), {store->ExpiryAfter(1'000'000)}, &existed); }));
+    ASSERT_OK(Patiently([&] { return store->Touch(AsBytes(name), {store->ExpiryAfter(1'000'000)}, &existed); }));
     EXPECT_TRUE(existed);
   }
   EXPECT_EQ(Told(*watching), "");
@@ -271,8 +270,7 @@ TEST(StoreWatch, AKilledWritersSetIsToldWhereItHappenedAndNowhereElse) {
   std::string before = "0";
   for (uint64_t point = 1; !ended; point++) {
     const std::string wanted = std::to_string(point);
-    harness::Child child =
-        harness::Child::Start("Setter", {directory.File("store"), std::to_string(point), wanted});
+    harness::Child child = harness::Child::Start("Setter", {directory.File("store"), std::to_string(point), wanted});
     ended = child.Wait() == 0;
     const std::string told = Told(*watching);
     std::string value;

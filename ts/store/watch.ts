@@ -185,9 +185,12 @@ export class Watch<V> implements AsyncIterableIterator<Change<V>> {
   /** What the step comes to, or undefined as soon as the watching ends. */
   async #orEnd(step: Promise<ChangeStep>): Promise<ChangeStep | undefined> {
     try {
-      return await Promise.race([step, new Promise<undefined>((resolve) => {
-        this.#onEnd = () => resolve(undefined);
-      })]);
+      return await Promise.race([
+        step,
+        new Promise<undefined>((resolve) => {
+          this.#onEnd = () => resolve(undefined);
+        }),
+      ]);
     } finally {
       this.#onEnd = undefined;
     }

@@ -17,7 +17,7 @@ using format::ShardControl;
 
 constexpr auto kRelaxed = std::memory_order_relaxed;
 /** Garbage of a shard that is let stand in addition while somebody watches the store. */
-constexpr uint64_t kWatchedBytes = 256 * 1024;
+constexpr uint64_t kWatchedBytes = 128 * 1024;
 
 bool IsBeforeClear(const ShardControl& shard) {
   const uint64_t sequence = shard.tail_sequence.load(kRelaxed);

@@ -12,7 +12,7 @@
 namespace faultless::store {
 
 /** Wakes all that sleep, once: the first of them that finds nothing announces itself anew. */
-inline void RingWatchBell(const Context& context) {
+[[gnu::noinline, gnu::cold]] inline void RingWatchBell(const Context& context) {
   format::ControlHeader& header = context.header();
   if (header.watch_sleepers.exchange(0, std::memory_order_seq_cst) == 0) return;
   header.watch_bell.fetch_add(1, std::memory_order_seq_cst);

@@ -89,8 +89,8 @@ for (const [where, location] of [
     test('what expires is told once, by itself', async () => {
       await using store = await Store.open(location());
       const changes = store.watch();
-      await store.set('session', 1, { ttl: 40 });
       const begin = Date.now();
+      await store.set('session', 1, { ttl: 40 });
       assert.deepEqual(await take(changes, 2), [
         set('session', 1),
         { type: 'delete', key: 'session', reason: 'expired' },

@@ -27,6 +27,7 @@ export type { StoreStats } from './store/stats.js';
 export { Store } from './store/store.js';
 export type { IterateOptions, StoreOptions, WriteOptions } from './store/store-options.js';
 export type { VerifyReport } from './store/verification.js';
+export type { Change, WatchOptions } from './store/watch.js';
 
 /** The version of the native part. */
 export const version: string = addon.version;

@@ -17,7 +17,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   if (!InitStoreVerify(env, exports) || !InitStoreCompact(env, exports)) return nullptr;
   if (!InitStoreWarm(env, exports)) return nullptr;
   if (!InitStoreBackup(env, exports) || !InitStoreVersions(env, exports)) return nullptr;
-  if (!InitStoreAtomic(env, exports)) return nullptr;
+  if (!InitStoreAtomic(env, exports) || !InitStoreWatch(env, exports)) return nullptr;
   if (!InitIpc(env, exports)) return nullptr;
   return exports;
 }

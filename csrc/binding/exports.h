@@ -28,6 +28,7 @@ bool InitStoreScan(napi_env env, napi_value exports);
 bool InitStoreSync(napi_env env, napi_value exports);
 bool InitStoreVerify(napi_env env, napi_value exports);
 bool InitStoreVersions(napi_env env, napi_value exports);
+bool InitStoreWatch(napi_env env, napi_value exports);
 
 /** StoreStats.queue of one lane. */
 napi_value LaneStatsToJs(napi_env env, const Lane& lane);

@@ -453,7 +453,7 @@ Status StoreRequest::Call(Operation* operation, store::Store* engine, store::Rea
     case OperationKind::kGetMany:
       return GetMany(operation, engine);
     case OperationKind::kClear:
-      return engine->Clear(&next_shard_);
+      return engine->Clear(&clear_);
     case OperationKind::kTtl: {
       FAULTLESS_TRY(hash == 0 ? engine->Get(operation->key, nullptr, mode, &operation->freshness)
                               : engine->Get(operation->key, hash, nullptr, mode, &operation->freshness));

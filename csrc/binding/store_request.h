@@ -195,8 +195,8 @@ class StoreRequest {
 
   std::mutex mutex_;  // one operation at a time; guards arena_ and everything of an operation but its atomics
   ValueArena arena_;
-  uint32_t next_shard_ = 0;  // of a clear
-  bool blocked_ = false;     // the last turn left something behind a held lock
+  store::ClearProgress clear_;
+  bool blocked_ = false;  // the last turn left something behind a held lock
 };
 
 }  // namespace faultless::binding

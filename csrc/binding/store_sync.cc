@@ -273,8 +273,8 @@ napi_value StoreClearSync(napi_env env, napi_callback_info info) {
   if (!GetArguments(env, info, 1, &argument) || !ToStoreHandle(env, argument, &handle)) return nullptr;
   const StoreUse use(handle.get());
   if (use.engine() == nullptr) return ThrowStatus(env, Code::kClosed, handle->path().c_str());
-  uint32_t next_shard = 0;
-  const Status status = RepeatWhileBlocked([&] { return use.engine()->Clear(&next_shard); });
+  store::ClearProgress progress;
+  const Status status = RepeatWhileBlocked([&] { return use.engine()->Clear(&progress); });
   return status.ok() ? Undefined(env) : ThrowStatus(env, status, handle->path().c_str());
 }
 

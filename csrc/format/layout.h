@@ -158,9 +158,16 @@ struct alignas(64) ControlHeader {
   Word epoch;            // moves on when any version slot wraps
   Word recoveries;
   Word clock_offset;  // of the store's clock from the time since boot, in the boot of the check: ms << 20 | check
-  uint8_t reserved_0[4096 - 72];
+  uint8_t reserved_0[128 - 72];
+  // A line of their own, which every writer looks at and few store to: who follows the changes (store/watch.h).
+  HalfWord watch_sleepers;  // 1: somebody may sleep on watch_bell
+  HalfWord watch_bell;      // moves on when something was committed and somebody slept
+  Word watched_until_ms;    // until then, by the time since boot, what the engine drops by itself leaves tombstones
+  Word clears;              // begun so far
+  uint8_t reserved_1[4096 - 128 - 24];
 };
 static_assert(sizeof(ControlHeader) == 4096 && offsetof(ControlHeader, clock_watermark) == 40);
+static_assert(offsetof(ControlHeader, watch_sleepers) == 128 && offsetof(ControlHeader, clears) == 144);
 
 struct alignas(64) AllocatorControl {
   HalfWord lock;
@@ -252,7 +259,9 @@ struct alignas(64) ShardControl {
   // Line 5.
   Word free_units[4];  // first unit of the index with 1, 2, 3, 4 free pieces; 0: none
   Word marked_end;     // where the youngest mark ends; after a recovery: where the queue does
-  uint8_t reserved_2[24];
+  Word untold_drops;   // what the engine has dropped by itself and left no record of
+  Word empty_clears;   // the youngest clear that found no queue here
+  uint8_t reserved_2[8];
   // Line 6: what the last completed flush promised, in one of them; the other is the one before, or half written.
   Promise promises[2];
   // Line 7: values that expire. All but the first are where a look through the queue stands (store/expiry_sweep.h).
@@ -268,7 +277,7 @@ struct alignas(64) ShardControl {
 static_assert(sizeof(ShardControl) == 4096 && offsetof(ShardControl, lock) == 64);
 static_assert(offsetof(ShardControl, keys) == 128 && offsetof(ShardControl, marked_tail_sequence) == 192);
 static_assert(offsetof(ShardControl, free_units) == 320 && offsetof(ShardControl, promises) == 384);
-static_assert(offsetof(ShardControl, earliest_expiry_ms) == 448);
+static_assert(offsetof(ShardControl, earliest_expiry_ms) == 448 && offsetof(ShardControl, untold_drops) == 360);
 static_assert(offsetof(ShardControl, intent) == 512);
 
 constexpr uint64_t kAllocatorOffset = kControlOffset + sizeof(ControlHeader);
@@ -348,9 +357,12 @@ enum class RecordKind : uint8_t {
 constexpr uint8_t kRecordExpires = 1;      // an expiry word follows the header
 constexpr uint8_t kRecordUid = 2;          // a uid word follows
 constexpr uint8_t kRecordLarge = 4;        // a LargeHeader and its runs follow
-constexpr uint8_t kRecordMoved = 8;        // re-appended by cleaning: no change of the key
+constexpr uint8_t kRecordMoved = 8;        // re-appended by cleaning, or with another expiry: the same value
 constexpr uint8_t kRecordReasonShift = 4;  // tombstones: 0 deleted, 1 expired, 2 evicted (bits 4–5)
 constexpr uint8_t kReasonExpired = 1;
+constexpr uint8_t kReasonEvicted = 2;
+constexpr uint8_t kReasonMask = 3;
+constexpr uint8_t kRecordAfterExpiry = 64;  // a set: what it replaced had expired, and nothing has told of that
 
 /** 16 bytes before every record; records are multiples of 8 bytes and lie within one extent. */
 struct RecordHeader {
@@ -371,6 +383,13 @@ struct MarkValue {
   uint64_t promised_position;  // 0: nothing
 };
 static_assert(sizeof(MarkValue) == 32);
+
+/** What a clear says. */
+struct ClearValue {
+  uint64_t number;  // of the clear, the same in all shards, from 1; ControlHeader::clears
+  uint64_t owner;   // the opener that clears, as in a lock word
+};
+static_assert(sizeof(ClearValue) == 16);
 
 struct LargeHeader {
   uint64_t run_bytes;  // of the value, in the runs; the rest of the value follows the key in the record

@@ -63,7 +63,8 @@ Status AcquireLock(HalfWord* word, const LockHolders& holders, uint64_t wait_ns,
 }
 
 void ReleaseLock(HalfWord* word) {
-  const uint32_t held = word->exchange(0, std::memory_order_acq_rel);
+  // Sequentially consistent for who looks afterwards whether somebody waits for what was done (store/watch.h).
+  const uint32_t held = word->exchange(0, std::memory_order_seq_cst);
   if (held & kLockWaiters) os::WakeWord(word, 1);
 }
 

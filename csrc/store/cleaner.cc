@@ -7,6 +7,7 @@
 #include "store/clock.h"
 #include "store/index.h"
 #include "store/record_queue.h"
+#include "store/watch_bell.h"
 
 namespace faultless::store {
 namespace {
@@ -15,6 +16,8 @@ using format::RecordKind;
 using format::ShardControl;
 
 constexpr auto kRelaxed = std::memory_order_relaxed;
+/** Garbage of a shard that is let stand in addition while somebody watches the store. */
+constexpr uint64_t kWatchedBytes = 128 * 1024;
 
 bool IsBeforeClear(const ShardControl& shard) {
   const uint64_t sequence = shard.tail_sequence.load(kRelaxed);
@@ -84,13 +87,20 @@ Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, 
   tombstone.flags = format::kReasonExpired << format::kRecordReasonShift;
   tombstone.key = record.key;
   const uint64_t tombstone_bytes = format::RecordBytes(tombstone);
-  const bool leaves_tombstone = !record.runs.empty();
-  if (leaves_tombstone) FAULTLESS_TRY(EnsureRoom(context, shard_index, tombstone_bytes, Purpose::kReserve));
+  const bool needs_tombstone = !record.runs.empty();
+  bool leaves_tombstone = needs_tombstone || IsWatched(context);
+  if (leaves_tombstone) {
+    const Status room = EnsureRoom(context, shard_index, tombstone_bytes, Purpose::kReserve);
+    if (!room.ok() && (needs_tombstone || !IsOutOfSpace(room))) return room;
+    leaves_tombstone = room.ok();
+  }
   Transaction transaction(context, &shard.intent, &shard, shard_index);
   if (leaves_tombstone) {
     uint8_t* const scratch = RecordScratch(Scratch::kWrite, tombstone_bytes);
     format::EncodeRecord(tombstone, scratch);
     Append(context, shard_index, scratch, tombstone_bytes, &transaction);
+  } else {
+    transaction.Add(shard.untold_drops, 1);
   }
   RemoveEntry(context, &transaction, hit);
   transaction.MoveSlot(context.SlotOfHash(hash));
@@ -123,7 +133,11 @@ bool NeedsCleaning(const Context& context, uint32_t shard_index) {
   const uint64_t live = shard.live_bytes.load(kRelaxed);
   // What the ends of extents waste is part of what the file may be too large by.
   const uint64_t wasted = std::min(shard.wasted_bytes.load(kRelaxed), live / 8 * 3);
-  return GarbageBytes(context, shard_index) > live / 8 * 5 - wasted + format::kUnitBytes / 4;
+  const uint64_t garbage = GarbageBytes(context, shard_index);
+  const uint64_t allowed = live / 8 * 5 - wasted + format::kUnitBytes / 4;
+  if (garbage <= allowed) return false;
+  // Of a small shard that would leave a handful of records to who watches: less than they need to look once.
+  return garbage > allowed + kWatchedBytes || !IsWatched(context);
 }
 
 Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget, uint32_t* left_extents) {

@@ -37,7 +37,8 @@ Status FindEntryOf(const Context& context, uint32_t shard_index, uint64_t hash, 
 /**
  * Takes an expired record off the index. One with value runs leaves a tombstone, as a delete would: these runs are
  * released, and recovery, which must tell a record that lost its runs that way from one that was never whole, cannot
- * ask the clock: it may have gone back. The record is in the read scratch.
+ * ask the clock: it may have gone back. So does each one while somebody watches the store (watch_bell.h) and there is
+ * room for it; else it is counted as untold. The record is in the read scratch.
  */
 Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
                    const format::RecordView& record, uint64_t bytes);

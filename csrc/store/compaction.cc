@@ -10,6 +10,7 @@
 #include "store/index_merge.h"
 #include "store/lock.h"
 #include "store/record_queue.h"
+#include "store/watch_bell.h"
 
 namespace faultless::store {
 namespace {
@@ -20,6 +21,8 @@ constexpr auto kRelaxed = std::memory_order_relaxed;
 /** For as long others wait for the shard: some hundred microseconds where its pages are in memory. */
 constexpr CleaningBudget kCleaningPerStep{512, 64, 256 * 1024};
 constexpr SweepBudget kSweepPerStep{2048, 256 * 1024, 64};
+/** For as long each shard waits for who watches the store. */
+constexpr uint64_t kWatchersNs = 10'000'000;
 constexpr uint32_t kMostFlushes = 2;  // a dead flusher's limbo goes first
 
 /** Bytes of the queue but of live records and behind the head: dead ones, and the ends of extents. */
@@ -99,6 +102,7 @@ bool Compaction::SweepSome() {
 
 Status Compaction::CleanSome() {
   const ShardControl& shard = context_.shard(shard_);
+  if (begun_ && os::MonotonicNs() < clean_from_ns_) return Code::kWouldBlock;
   Status status;
   {
     const ShardLock lock(context_, shard_);
@@ -117,6 +121,11 @@ Status Compaction::CleanSome() {
       last_sequence_ = std::max(shard.head_sequence.load(kRelaxed), first_sequence_);
       status = BeginExtent(context_, shard_, Purpose::kReserve);
       begun_ = status.ok();
+      if (begun_ && IsWatched(context_)) {
+        // Whoever stands at the end of the queue goes on to the fresh extent, and does not lose its place.
+        clean_from_ns_ = os::MonotonicNs() + kWatchersNs;
+        return Code::kOk;
+      }
     }
     uint32_t left = 0;
     const uint64_t tail = shard.tail.load(kRelaxed);

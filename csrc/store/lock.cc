@@ -4,6 +4,7 @@
 #include "os/os.h"
 #include "store/record_queue.h"
 #include "store/transaction.h"
+#include "store/watch_bell.h"
 
 namespace faultless::store {
 namespace {
@@ -62,10 +63,11 @@ Status AcquireWord(const Context& context, format::HalfWord* word, uint32_t* dea
 
 void ReleaseWord(format::HalfWord* word) { format::ReleaseLock(word); }
 
-ShardLock::ShardLock(const Context& context, uint32_t shard) : shard_(context.shard(shard)) {
+ShardLock::ShardLock(const Context& context, uint32_t shard) : context_(context), shard_(context.shard(shard)) {
   uint32_t dead_holder = 0;
   status_ = AcquireWord(context, &shard_.lock, &dead_holder);
   if (!status_.ok()) return;
+  head_ = shard_.head.load(std::memory_order_relaxed);
   if (dead_holder == 0) {
     status_ = ReplayOf(context, &shard_.intent, &shard_, shard);
     if (!status_.ok()) ReleaseWord(&shard_.lock);
@@ -93,7 +95,10 @@ Status ShardLock::SettleFor(const Context& context, uint32_t shard) {
 }
 
 ShardLock::~ShardLock() {
-  if (status_.ok()) ReleaseWord(&shard_.lock);
+  if (!status_.ok()) return;
+  const bool grown = shard_.head.load(std::memory_order_relaxed) != head_;
+  ReleaseWord(&shard_.lock);
+  if (grown) TellWatchers(context_);
 }
 
 AllocatorLock::AllocatorLock(const Context& context) : context_(context) {

@@ -23,7 +23,7 @@ bool IsHolderDead(const Context& context, uint32_t word);
 
 /**
  * A shard's lock, held from construction to destruction where status() is ok. Settles what a dead holder left undone, a
- * record at the queue's end among it that no commit followed.
+ * record at the queue's end among it that no commit followed. Wakes who watches the store where the queue has grown.
  */
 class ShardLock {
  public:
@@ -37,8 +37,10 @@ class ShardLock {
   /** What the holder left undone that this one has taken the lock over from. */
   Status SettleFor(const Context& context, uint32_t shard);
 
+  const Context& context_;
   format::ShardControl& shard_;
   Status status_;
+  uint64_t head_ = 0;  // of the queue, when the lock was taken
 };
 
 /** The allocator's lock, likewise. Taken after a shard's lock, never before one. */

@@ -18,6 +18,8 @@
 #include "store/temporary_door.h"
 #include "store/verify.h"
 #include "store/warm.h"
+#include "store/watch.h"
+#include "store/watch_bell.h"
 #include "store/writer.h"
 
 namespace faultless::store {
@@ -122,10 +124,13 @@ Status Store::Touch(Bytes key, const WriteOptions& options, bool* existed) {
   return status;
 }
 
-Status Store::Clear(uint32_t* next_shard) {
-  for (; *next_shard < engine_->context().shards(); ++*next_shard) {
-    FAULTLESS_TRY(ClearShard(engine_->context(), *next_shard));
+Status Store::Clear(ClearProgress* progress) {
+  Context& context = engine_->context();
+  if (progress->number == 0) progress->number = BeginClear(context);
+  for (; progress->next_shard < context.shards(); progress->next_shard++) {
+    FAULTLESS_TRY(ClearShard(context, progress->next_shard, progress->number));
   }
+  TellWatchers(context);  // of shards that had no queue
   return Code::kOk;
 }
 
@@ -155,6 +160,12 @@ std::shared_ptr<Compaction> Store::Compact() { return std::make_shared<Compactio
 std::shared_ptr<Backup> Store::BackupTo(const std::string& path) {
   return std::make_shared<Backup>(engine_->context(), path);
 }
+
+std::shared_ptr<Watching> Store::Watch(Bytes prefix) { return std::make_shared<Watching>(engine_->context(), prefix); }
+
+void Store::RenewWatch() { store::RenewWatch(engine_->context()); }
+
+WatchBell Store::Bell() const { return {&engine_->context().header().watch_bell, engine_}; }
 
 uint64_t Store::Size() const {
   const Context& context = engine_->context();

@@ -97,6 +97,12 @@ struct WriteOptions {
   bool keep_expiry = false;    // where the key is there, its own counts instead
 };
 
+/** How far a clear has come: a fresh one for each. */
+struct ClearProgress {
+  uint32_t next_shard = 0;
+  uint64_t number = 0;
+};
+
 /** What Increment takes for a number: this byte, then a float64, little-endian. (The encoding 'auto' of ts/codec.) */
 constexpr uint8_t kNumberMark = 4;
 constexpr size_t kNumberBytes = 1 + sizeof(double);
@@ -158,6 +164,8 @@ class Engine;
 class Storage;
 class Verification;
 class Warming;
+class Watching;
+struct WatchBell;
 class Backup;
 struct FileIdentity;
 
@@ -213,9 +221,9 @@ class Store {
   Status Increment(Bytes key, double by, const WriteOptions& options, double* result);
   /** The value stays and gets another expiry. */
   Status Touch(Bytes key, const WriteOptions& options, bool* existed);
-  /** Drops every key that is there when it begins, shard by shard. After kWouldBlock call again with the same
-   * *next_shard (begin with 0). */
-  Status Clear(uint32_t* next_shard);
+  /** Drops every key that is there when it begins, shard by shard. After kWouldBlock call again with the same progress.
+   */
+  Status Clear(ClearProgress* progress);
 
   // ── iteration. May wait. A key that is there throughout is delivered exactly once, one that comes or goes meanwhile
   // at most once.
@@ -242,6 +250,13 @@ class Store {
 
   /** Begins to copy the store to a new file: likewise (store/backup.h). */
   std::shared_ptr<Backup> BackupTo(const std::string& path);
+
+  /** Never waits, and stores nothing. Follows what changes from now on (store/watch.h). The store outlives it. */
+  std::shared_ptr<Watching> Watch(Bytes prefix);
+  /** May wait. What expires is told to who watches, from now on for a while. Nothing where the store is read-only. */
+  void RenewWatch();
+  /** The word that moves when there may be something new for who watches (Watching::bell). */
+  WatchBell Bell() const;
 
   /** Never wait: answered from the control region, which is locked into memory. */
   Stats GetStats() const;

@@ -258,7 +258,9 @@ Status TrySet(Context& context, const Write& write) {
   const Status decided = Decide(context, write, found, hit, old);
   if (context.storage->SubstituteChanges() != changes_before) return Code::kWouldBlock;  // what was found may be zeros
   FAULTLESS_TRY(decided);
-  if (options.keep_expiry && replaces && !IsExpired(context, old.expires_at_ms)) SetExpiry(old.expires_at_ms, &record);
+  const bool expired = replaces && IsExpired(context, old.expires_at_ms);
+  if (expired) record.flags |= format::kRecordAfterExpiry;
+  if (options.keep_expiry && replaces && !expired) SetExpiry(old.expires_at_ms, &record);
   if (!replaces) FAULTLESS_TRY(MakePlace(context, shard_index, format::TagOf(hash), &hit));
   std::vector<format::RunReference> old_runs;
   bool old_promised = false;
@@ -323,9 +325,9 @@ Status TryTouch(Context& context, const Write& write, bool* existed) {
     return Status::Corrupt("a record's checksum does not match", hit.position);
   }
   SetExpiry(options.expires_at_ms, &record);
-  // As for what cleaning moves, the promised reference to the runs may be an older one.
-  record.flags &= static_cast<uint8_t>(~format::kRecordMoved);
-  if (!record.runs.empty()) record.flags |= format::kRecordMoved;
+  // As for what cleaning moves, the promised reference to the runs may be an older one, and the value is the same.
+  record.flags &= static_cast<uint8_t>(~format::kRecordAfterExpiry);
+  record.flags |= format::kRecordMoved;
   const uint64_t bytes = format::RecordBytes(record);
   uint8_t* const scratch = RecordScratch(Scratch::kWrite, bytes);
   format::EncodeRecord(record, scratch);
@@ -362,8 +364,10 @@ Status TryDelete(Context& context, const Write& write, bool* existed) {
   FAULTLESS_TRY(decided);
   if (found.code() == Code::kAbsent) return Code::kOk;
   FAULTLESS_TRY(found);
+  const bool expired = IsExpired(context, old.expires_at_ms);
   format::RecordView tombstone;
   tombstone.kind = RecordKind::kTombstone;
+  if (expired) tombstone.flags = format::kReasonExpired << format::kRecordReasonShift;
   tombstone.key = key;
   const uint64_t bytes = format::RecordBytes(tombstone);
   FAULTLESS_TRY(EnsureRoom(context, shard_index, bytes, Purpose::kReserve));
@@ -382,7 +386,7 @@ Status TryDelete(Context& context, const Write& write, bool* existed) {
   if (old.run_bytes != 0) transaction.Add(shard.value_bytes, -static_cast<int64_t>(old.run_bytes));
   transaction.MoveSlot(context.SlotOfHash(hash));
   FAULTLESS_TRY(transaction.Commit());
-  *existed = !IsExpired(context, old.expires_at_ms);
+  *existed = !expired;
   // What a release that fails here leaves behind is found again when the old record is cleaned.
   if (!old_runs.empty()) static_cast<void>(ReleaseRuns(context, old_runs, old_promised));
   PayForCleaning(context, shard_index);
@@ -463,7 +467,7 @@ Status TouchRecord(Context& context, Bytes key, const WriteOptions& options, boo
 
 namespace {
 
-Status TryClear(Context& context, uint32_t shard_index) {
+Status TryClear(Context& context, uint32_t shard_index, uint64_t number) {
   ShardControl& shard = context.shard(shard_index);
   while (shard.dropped_index_units.load(std::memory_order_acquire) != 0) {
     const ShardLock lock(context, shard_index);
@@ -472,11 +476,16 @@ Status TryClear(Context& context, uint32_t shard_index) {
   }
   const ShardLock lock(context, shard_index);
   FAULTLESS_TRY(lock.status());
-  if (shard.head.load(kRelaxed) == 0) return Code::kOk;
+  if (shard.head.load(kRelaxed) == 0) {
+    shard.empty_clears.store(std::max(number, shard.empty_clears.load(kRelaxed)), std::memory_order_release);
+    return Code::kOk;
+  }
   if (shard.dropped_index_units.load(kRelaxed) != 0) return Code::kWouldBlock;  // another clear came in between
+  const format::ClearValue value{number, context.owner_word};
   format::RecordView clear;
   clear.kind = RecordKind::kClear;
-  alignas(8) uint8_t scratch[sizeof(format::RecordHeader)];
+  clear.value = {reinterpret_cast<const uint8_t*>(&value), sizeof value};
+  alignas(8) uint8_t scratch[sizeof(format::RecordHeader) + sizeof value];
   format::EncodeRecord(clear, scratch);
   FAULTLESS_TRY(EnsureRoom(context, shard_index, sizeof scratch, Purpose::kReserve));
   const uint64_t directory = shard.directory.load(kRelaxed);
@@ -508,9 +517,13 @@ Status TryClear(Context& context, uint32_t shard_index) {
 
 }  // namespace
 
-Status ClearShard(Context& context, uint32_t shard_index) {
+uint64_t BeginClear(const Context& context) {
+  return context.read_only ? 0 : context.header().clears.fetch_add(1, std::memory_order_acq_rel) + 1;
+}
+
+Status ClearShard(Context& context, uint32_t shard_index, uint64_t number) {
   if (context.read_only) return Code::kReadOnly;
-  return WithRoom(context, shard_index, Purpose::kReserve, [&] { return TryClear(context, shard_index); });
+  return WithRoom(context, shard_index, Purpose::kReserve, [&] { return TryClear(context, shard_index, number); });
 }
 
 }  // namespace faultless::store

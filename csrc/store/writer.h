@@ -16,7 +16,9 @@ Status SetRecord(Context& context, Bytes key, Bytes value, const WriteOptions& o
 Status DeleteRecord(Context& context, Bytes key, bool* existed, WriteRule* rule = nullptr);
 /** Codes as Store::Touch. */
 Status TouchRecord(Context& context, Bytes key, const WriteOptions& options, bool* existed);
+/** The number of a clear, for ClearShard of each shard. */
+uint64_t BeginClear(const Context& context);
 /** Drops all keys of one shard. Codes as Store::Clear. */
-Status ClearShard(Context& context, uint32_t shard_index);
+Status ClearShard(Context& context, uint32_t shard_index, uint64_t number);
 
 }  // namespace faultless::store

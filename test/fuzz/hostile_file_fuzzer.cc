@@ -372,7 +372,7 @@ void UseOne(Store& store, Decisions* decisions) {
   const int i = operation / 8 * 3 + decisions->Byte() % 3;
   const std::string key = KeyOf(i % kKeys);
   bool existed;
-  uint32_t shard = 0;
+  faultless::store::ClearProgress shard;
   switch (operation % 8) {
     case 0:
       GetOne(store, key, ReadMode::kMayFault);

@@ -80,7 +80,7 @@ class Model {
       case 13: {
         if (decisions_.Byte() % 4 != 0) break;
         Trace("clear", "", 0);
-        uint32_t shard = 0;
+        faultless::store::ClearProgress shard;
         FUZZ_REQUIRE(store_->Clear(&shard).ok(), "clear");
         for (const auto& [key, value] : map_) Remember(key);
         map_.clear();

@@ -108,7 +108,7 @@ void RunTruncation(uint64_t keep_units, bool write_while_gone) {
   if (write_while_gone) {
     const std::string value = "value";
     bool existed;
-    uint32_t shard = 0;
+    faultless::store::ClearProgress shard;
     const Code set = store->Set(AsBytes("key1"), AsBytes(value), {}).code();
     EXPECT_TRUE(IsOneOf(set, {Code::kIo, Code::kCorrupt, Code::kWouldBlock})) << keep_units << static_cast<int>(set);
     const Code deleted = store->Delete(AsBytes("key2"), &existed).code();

@@ -97,8 +97,8 @@ inline Status Get(Store& store, const std::string& key, std::string* value, Read
 }
 
 inline Status Clear(Store& store) {
-  uint32_t next = 0;
-  return Patiently([&] { return store.Clear(&next); });
+  faultless::store::ClearProgress progress;
+  return Patiently([&] { return store.Clear(&progress); });
 }
 
 class MapSink final : public faultless::store::ScanSink {

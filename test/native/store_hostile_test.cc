@@ -6,6 +6,7 @@
 
 #include "format/layout.h"
 #include "store/verify.h"
+#include "store/watch.h"
 #include "store_children.h"
 
 // In the place of libc's: every run damages the same file, so that a seed says everything.
@@ -170,6 +171,17 @@ void UseDamaged(const std::string& path, bool read_only, bool salvage, const std
   for (int i = 0; i < 8; i++) sinks[i] = &values[i];
   Code results[8];
   EXPECT_ANSWER(store->GetMany(keys, sinks, results), what);
+  const auto watching = store->Watch({});
+  const auto follow = [&] {
+    class : public faultless::store::ChangeSink {
+     public:
+      bool Change(faultless::store::ChangeKind, faultless::store::Bytes, faultless::store::Bytes) override {
+        return true;
+      }
+    } sink;
+    for (int i = 0; i < 20; i++) EXPECT_ANSWER(watching->Read(&sink), what);
+  };
+  follow();
   for (int i = 0; i < 150 && !read_only; i++) {
     const std::string key = KeyOf(i * 7 % kKeys);
     EXPECT_ANSWER(store->Set(AsBytes(key), AsBytes(MakeValue(key, 9, i % 50 == 0 ? 150'000 : 3000)), {}), what);
@@ -182,8 +194,10 @@ void UseDamaged(const std::string& path, bool read_only, bool salvage, const std
   if (!read_only) {
     EXPECT_ANSWER(store->Flush(), what);
     scan();
-    uint32_t shard = 0;
+    faultless::store::ClearProgress shard;
+    follow();
     EXPECT_ANSWER(store->Clear(&shard), what);
+    follow();
     EXPECT_ANSWER(store->Set(AsBytes("afterwards"), AsBytes(what), {}), what);
     EXPECT_ANSWER(store->Flush(), what);
   }

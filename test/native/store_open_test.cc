@@ -171,7 +171,7 @@ CHILD_PROCESS(ReadOnlyReader) {
       arguments[0], [](OpenOptions* options) { options->read_only = true; }, &store));
   EXPECT_TRUE(store->read_only());
   bool existed;
-  uint32_t shard = 0;
+  faultless::store::ClearProgress shard;
   EXPECT_CODE(Set(*store, "a", "b"), Code::kReadOnly);
   EXPECT_CODE(Delete(*store, "a", &existed), Code::kReadOnly);
   EXPECT_CODE(store->Clear(&shard), Code::kReadOnly);

@@ -42,7 +42,7 @@ CHILD_PROCESS(Halting) {
   for (uint64_t number = 1;; number++) {
     const std::string& key = keys[random() % keys.size()];
     const uint64_t draw = random() % 100;
-    uint32_t shard = static_cast<uint32_t>(random() % 2);
+    faultless::store::ClearProgress shard{static_cast<uint32_t>(random() % 2)};
     bool existed;
     Status status;
     if (draw < 2) {

@@ -418,7 +418,7 @@ CHILD_PROCESS(VerifyLoad) {
     bool existed;
     Status status;
     if (draw == 0 && arguments.size() < 4) {
-      uint32_t shard = static_cast<uint32_t>(random() % format::kDefaultShards);
+      faultless::store::ClearProgress shard{static_cast<uint32_t>(random() % format::kDefaultShards)};
       status = store->Clear(&shard);
     } else if (draw < 200) {
       status = store->Delete(AsBytes(key), &existed);

@@ -19,6 +19,7 @@ export interface Source {
   readonly scheduler: Scheduler;
   /** Throws ERR_CLOSED. */
   checkOpen(): void;
+  isClosed(): boolean;
 }
 
 interface Settings {
@@ -44,7 +45,8 @@ function checkLimit(limit: number): number {
   return Math.min(noLimit, checkInteger('limit', limit, 0, Number.MAX_SAFE_INTEGER));
 }
 
-function toPrefix(prefix: string | Uint8Array | undefined): Buffer {
+/** Checks the option prefix. */
+export function toPrefix(prefix: string | Uint8Array | undefined): Buffer {
   if (prefix === undefined) return Buffer.alloc(0);
   if (typeof prefix === 'string') {
     if (!isWellFormed(prefix)) throw newError('ERR_INVALID_ARG_VALUE', 'prefix must not have lone surrogates');

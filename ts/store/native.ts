@@ -20,6 +20,11 @@ export interface NativeVerification {
   readonly __kind: 'verification';
 }
 
+/** A watcher of the native part: opaque. */
+export interface NativeWatch {
+  readonly __kind: 'watch';
+}
+
 /** Keys that are brought into memory: opaque. */
 export interface NativeWarming {
   readonly __kind: 'warming';
@@ -74,6 +79,20 @@ export interface ScanStep {
   keySlabs: (string | Buffer)[];
   valueSlabs: (string | Buffer)[];
   done: boolean;
+}
+
+/**
+ * What a step of a watcher found: seven numbers per change in `table`, its kind (see watch.ts) and slab, offset and size of
+ * its key and of its value. A slab that is a string is ASCII.
+ */
+export interface ChangeStep {
+  table: Uint32Array;
+  keySlabs: (string | Buffer)[];
+  valueSlabs: Buffer[];
+  /** There was nothing (more): the next step is for when the bell is not `bell` any more, or `waitMs` have passed. */
+  idle: boolean;
+  bell: number;
+  waitMs: number;
 }
 
 /** How far long work is after some steps. */
@@ -171,6 +190,10 @@ export interface StoreAddon {
   storeBackup(handle: StoreHandle, path: string): NativeBackup;
   storeBackupStep(backup: NativeBackup): Promise<WorkStep>;
   storeBackupEnd(backup: NativeBackup, publish: boolean): Promise<void>;
+
+  storeWatch(handle: StoreHandle, prefix: Uint8Array): NativeWatch;
+  storeWatchRead(watch: NativeWatch): Promise<ChangeStep>;
+  storeWatchWait(watch: NativeWatch, bell: number, waitMs: number): Promise<void>;
 
   storeVersions(handle: StoreHandle): NativeVersions | undefined;
   storeForgetVersions(buffer: ArrayBuffer): void;

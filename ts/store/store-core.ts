@@ -19,6 +19,7 @@ import type { Lifetime } from './request.js';
 import { Scheduler } from './scheduler.js';
 import { checkReadOptions, type OpenSettings, type WriteSettings } from './store-options.js';
 import { afterTurn, TurnBudget } from './turn-budget.js';
+import { Watches } from './watch.js';
 
 /** What a turn of the event loop answers at once: some tens of microseconds. */
 const turnBudget = 256;
@@ -33,6 +34,7 @@ export class StoreCore<V> {
   readonly direct: Direct<V>;
   readonly commit: GroupCommit;
   readonly source: Source;
+  readonly watches: Watches = new Watches();
   readonly location: string;
   readonly readOnly: boolean;
   /** Whether writes that say nothing of it wait for a flush. */
@@ -66,7 +68,8 @@ export class StoreCore<V> {
     });
     this.scheduler = scheduler;
     tellOpened(this, start);
-    this.source = { handle, codec, scheduler, checkOpen: () => this.checkOpen() };
+    const isClosed = (): boolean => this.closing !== undefined;
+    this.source = { handle, codec, scheduler, checkOpen: () => this.checkOpen(), isClosed };
   }
 
   /** Store.get without options, where the event loop can answer it by itself. */
@@ -191,6 +194,7 @@ export class StoreCore<V> {
   close(): Promise<void> {
     this.closing ??= this.#tellClosing(this.#closeAfterAll());
     this.#coolDown();
+    this.watches.end();
     return this.closing;
   }
 
@@ -200,6 +204,7 @@ export class StoreCore<V> {
     const already = this.closing !== undefined;
     this.closing ??= Promise.resolve();
     this.#coolDown();
+    this.watches.end();
     this.scheduler.settleAll();
     const failure = this.commit.endSync();
     callNative(() => addon.storeCloseSync(this.handle));

@@ -32,6 +32,7 @@ import {
 } from './store-options.js';
 import { type VerifyReport, verify } from './verification.js';
 import { packKeys, warm } from './warming.js';
+import { type Change, Watch, type WatchOptions } from './watch.js';
 
 function openSync({ native, location }: OpenSettings): StoreHandle {
   try {
@@ -344,6 +345,30 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
     return this.#core.longWork('warm', options, (work) =>
       warm(this.#core.handle, packKeys(checkIterable('keys', keys)), work),
     );
+  }
+
+  /**
+   * Changes by any process, this one too, that take effect after the call; those of a key in the order of their commits,
+   * each once. Nothing is kept for a watcher: it reads what the store's own file still has.
+   *
+   * - `set`, with the value that was set; an operation that changes nothing but a time to live is not told.
+   * - `delete`: 'deleted' by a call; 'expired', once for each value that expired: when that is noticed, some 50 ms later
+   *   where a watcher of a store that may be written waits, or before whatever replaces the value or deletes it.
+   * - `clear`, once for each, whatever the prefix: what was set before it comes before it, what is set once it has resolved
+   *   comes after it.
+   * - `gap`: changes were missed, and those that come now are newer: read again what you keep. The consumer was so slow
+   *   that cleaning overtook it, a value of 64 KiB or more was replaced before it could be read, a clear was given up
+   *   half-way, or something expired untold, as no watcher had asked for changes within 30 s.
+   *
+   * A waiting next() sleeps, without a thread of libuv's, and keeps the process alive; a watcher that is not asked does
+   * neither. It ends with return() or a break, when this Store is closed, and with the signal: then next() rejects with
+   * its reason. A readOnly store cannot ask to be woken: there a watcher looks at some words in memory every 20 ms, and expiries
+   * that nobody else watches come as gaps.
+   *
+   * ERR_CLOSED, ERR_INVALID_ARG_TYPE and ERR_INVALID_ARG_VALUE are thrown; next() rejects with ERR_IO or ERR_CORRUPT.
+   */
+  watch(options?: WatchOptions): AsyncIterableIterator<Change<V>> {
+    return new Watch<V>(this.#core.source, this.#core.watches, options);
   }
 
   /**

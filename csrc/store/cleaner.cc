@@ -23,6 +23,17 @@ bool IsBeforeClear(const ShardControl& shard) {
          (sequence == clear_sequence && shard.tail.load(kRelaxed) < shard.clear_position.load(kRelaxed));
 }
 
+/**
+ * Whether a batch begins here that no completed flush covers: after a power cut all that it has, in every shard, must
+ * be found where it was, or the batch counts for nothing.
+ */
+bool IsUnsettledBatch(const Context& context, const format::RecordView& record) {
+  format::BatchValue batch;
+  if (record.kind != RecordKind::kBatch || record.value.size() != sizeof batch) return false;
+  std::memcpy(&batch, record.value.data(), sizeof batch);
+  return batch.number >= context.header().settled_batches.load(std::memory_order_acquire);
+}
+
 /** Appends the live record at the tail again. Its bytes are in the read scratch. */
 Status MoveRecord(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
                   const format::RecordView& record, uint64_t bytes) {
@@ -161,6 +172,10 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     uint64_t bytes;
     FAULTLESS_TRY(ReadRecordAt(context, tail, &record, &bytes));
     if (end - tail < bytes) return Status::Corrupt("a record crosses the end of its extent", tail);
+    if (!IsBeforeClear(shard) && IsUnsettledBatch(context, record)) {
+      context.hints[shard_index].held_up.store(true, kRelaxed);
+      return Code::kOk;
+    }
     if (record.kind != RecordKind::kSet) {
       shard.tail.store(tail + bytes, std::memory_order_release);
       continue;

@@ -20,6 +20,7 @@ Status Recovery::Run() {
   // Until this is done, what is published is what is there: every check of a position needs it.
   context_.allocator().published_units.store(units_, std::memory_order_release);
   for (uint32_t i = 0; i < shards_.size(); i++) shards_[i].promised = ReadPromise(context_, i);
+  settled_batches_.store(context_.superblock.settled_batches, kRelaxed);
   FAULTLESS_TRY(CollectRuns());
   FAULTLESS_TRY(WalkExtents());
   FAULTLESS_TRY(CheckValues());
@@ -30,6 +31,8 @@ Status Recovery::Run() {
     promised.push_back(ReadPromise(context_, i));
     FAULTLESS_TRY(PlanShard(i));
   }
+  FAULTLESS_TRY(CutBatches());
+  for (Shard& shard : shards_) ForgetUnplanned(&shard);
   // So far nothing has been changed that a later recovery reads. What will be stored to needs space.
   for (uint64_t table = format::kUnitsPerGroup; table < units_; table += format::kUnitsPerGroup) {
     FAULTLESS_TRY(context_.storage->Reserve(table * format::kUnitBytes, format::kUnitBytes));
@@ -62,6 +65,8 @@ void InitializeControl(std::byte* control, uint32_t shard_count, uint64_t publis
   ZeroShared(control + watermark + sizeof(format::Word), versions - watermark - sizeof(format::Word));
   auto* const header = reinterpret_cast<format::ControlHeader*>(control);
   header->magic.store(format::kControlMagic, kRelaxed);
+  header->next_batch.store(first_incarnation, kRelaxed);
+  header->settled_batches.store(first_incarnation, kRelaxed);
   auto* const allocator = reinterpret_cast<format::AllocatorControl*>(control + sizeof(format::ControlHeader));
   allocator->next_incarnation.store(first_incarnation, kRelaxed);
   allocator->published_units.store(published_units, kRelaxed);

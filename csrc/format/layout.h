@@ -282,7 +282,8 @@ struct alignas(64) ShardControl {
   // Line 5.
   Word free_units[4];  // first unit of the index with 1, 2, 3, 4 free pieces; 0: none
   Word marked_end;     // where the youngest mark ends; after a recovery: where the queue does
-  uint8_t reserved_2[24];
+  Word batches_end;    // 1 + number of the youngest batch that has records here, but for what a recovery found
+  uint8_t reserved_2[16];
   // Line 6: what the last completed flush promised, in one of them; the other is the one before, or half written.
   Promise promises[2];
   // Line 7: values that expire. All but the first are where a look through the queue stands (store/expiry_sweep.h).

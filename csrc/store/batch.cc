@@ -83,7 +83,7 @@ class BatchCommit {
   Status PlanIndex(Share* share, bool* split);
   void PlanCounters(Share* share);
   Status TakeList(uint64_t words, uint64_t* unit);
-  void Append(const Share& share, uint64_t number, uint32_t shards) const;
+  void Append(const Share& share, uint32_t shards) const;
   void AppendRecord(const Share& share, const RecordView& record, uint64_t* position) const;
   RecordView RecordOf(const Member& member) const;
   void ReleaseOldRuns(const Share& share) const;
@@ -97,6 +97,7 @@ class BatchCommit {
   std::vector<std::unique_ptr<Check>> checks_;
   bool only_deletes_ = true;
   std::optional<LargeValueWriter> large_;
+  uint64_t number_ = 0;         // of this attempt
   uint32_t wanting_shard_ = 0;  // where there was no room
 };
 
@@ -270,6 +271,7 @@ void BatchCommit::PlanCounters(Share* share) {
     change.Add(shard.value_bytes, -static_cast<int64_t>(member.old.run_bytes));
   }
   change.Set(shard.earliest_expiry_ms, earliest_ms);
+  change.Set(shard.batches_end, number_ + 1);
   change.Set(shard.head, share->position + share->bytes);
 }
 
@@ -312,9 +314,9 @@ void BatchCommit::AppendRecord(const Share& share, const RecordView& record, uin
 }
 
 /** Behind the head: bytes of nobody until the batch is decided. */
-void BatchCommit::Append(const Share& share, uint64_t number, uint32_t shards) const {
+void BatchCommit::Append(const Share& share, uint32_t shards) const {
   uint64_t position = share.position;
-  format::BatchValue value{number, shards, 0};
+  format::BatchValue value{number_, shards, 0};
   RecordView boundary;
   boundary.kind = RecordKind::kBatch;
   boundary.value = {reinterpret_cast<const uint8_t*>(&value), sizeof value};
@@ -348,6 +350,8 @@ Status BatchCommit::Attempt(bool* done) {
     locks.push_back(std::make_unique<ShardLock>(context_, share.shard));
     FAULTLESS_TRY(locks.back()->status());
   }
+  format::ControlHeader& header = context_.header();
+  number_ = header.next_batch.load(kRelaxed);
   const uint64_t changes_before = context_.storage->SubstituteChanges();
   const auto nothing_lost = [&]() -> Status {
     if (context_.storage->HasSubstitutes()) return {Code::kIo, "part of the file cannot be read"};
@@ -383,16 +387,14 @@ Status BatchCommit::Attempt(bool* done) {
   if (parts.empty()) return Code::kOk;
   uint64_t list_unit = 0;
   FAULTLESS_TRY(TakeList(ListWords(parts), &list_unit));
-  format::ControlHeader& header = context_.header();
-  const uint64_t number = header.next_batch.load(kRelaxed);
-  header.next_batch.store(number + 1, std::memory_order_release);  // never used again, whatever comes of it
+  header.next_batch.store(number_ + 1, std::memory_order_release);  // never used again, whatever comes of it
 
   const Status before_stores = nothing_lost();
   if (before_stores.ok()) {
     for (const Share& share : shares_) {
-      if (share.bytes != 0) Append(share, number, static_cast<uint32_t>(parts.size()));
+      if (share.bytes != 0) Append(share, static_cast<uint32_t>(parts.size()));
     }
-    WriteList(context_, list_unit, number, parts);
+    WriteList(context_, list_unit, number_, parts);
   }
   const Status stored = nothing_lost();
   if (!stored.ok()) {
@@ -408,7 +410,7 @@ Status BatchCommit::Attempt(bool* done) {
   large_->Taken();  // decided it is, whoever applies it
   FAULTLESS_TRY(committed);
   // In RAM there is no power cut that a batch would have to wait for.
-  if (!context_.storage->durable()) header.settled_batches.store(number + 1, std::memory_order_release);
+  if (!context_.storage->durable()) header.settled_batches.store(number_ + 1, std::memory_order_release);
 
   for (const Share& share : shares_) ReleaseOldRuns(share);
   static_cast<void>(FreeFirstOfChain(context_, &list_chain(), {format::RunKind::kValue}));

@@ -157,9 +157,11 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     const uint64_t end = begin + RunBytes(extent.size_class);
     if (tail % 8 != 0 || tail < begin || tail > end)
       return Status::Corrupt("the tail is damaged", context.OffsetOf(&shard.tail));
-    // A clear killed the whole extent, and nothing of it owns space elsewhere.
+    // A clear killed the whole extent, and nothing of it owns space elsewhere, or is part of a batch that must stay.
     bool leave =
-        shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed) && shard.had_runs.load(kRelaxed) == 0;
+        shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed) &&
+        shard.had_runs.load(kRelaxed) == 0 &&
+        shard.batches_end.load(kRelaxed) <= context.header().settled_batches.load(std::memory_order_acquire);
     leave = leave || end - tail < sizeof(format::RecordHeader);
     if (!leave) leave = format::RecordKindOf(context.WordAt(tail).load(kRelaxed)) == RecordKind::kEnd;
     if (leave) {
@@ -172,7 +174,7 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     uint64_t bytes;
     FAULTLESS_TRY(ReadRecordAt(context, tail, &record, &bytes));
     if (end - tail < bytes) return Status::Corrupt("a record crosses the end of its extent", tail);
-    if (!IsBeforeClear(shard) && IsUnsettledBatch(context, record)) {
+    if (IsUnsettledBatch(context, record)) {
       context.hints[shard_index].held_up.store(true, kRelaxed);
       return Code::kOk;
     }

@@ -19,6 +19,12 @@ constexpr uint64_t kReadAheadBytes = uint64_t{8} << 20;
 constexpr uint64_t kTablesAhead = 64;
 constexpr size_t kMarkBytesBeforeBatches = 32;  // of files of before there were any
 
+void Raise(std::atomic<uint64_t>* most, uint64_t to) {
+  uint64_t now = most->load(std::memory_order_relaxed);
+  while (now < to && !most->compare_exchange_weak(now, to, std::memory_order_relaxed)) {
+  }
+}
+
 }  // namespace
 
 Status Recovery::CheckReadable(const char* what, uint64_t position) const {
@@ -165,10 +171,7 @@ void Recovery::NoteMark(Extent* extent, uint64_t position, const RecordView& rec
   format::MarkValue value{};
   if (record.value.size() != sizeof value && record.value.size() != kMarkBytesBeforeBatches) return;
   std::memcpy(&value, record.value.data(), record.value.size());
-  uint64_t settled = settled_batches_.load(std::memory_order_relaxed);
-  while (settled < value.settled_batches &&
-         !settled_batches_.compare_exchange_weak(settled, value.settled_batches, std::memory_order_relaxed)) {
-  }
+  Raise(&settled_batches_, value.settled_batches);
   const QueuePlace promised{value.promised_tail_sequence, value.promised_sequence, value.promised_position};
   if (promised.position != 0 && extent->promised.IsBefore(promised)) extent->promised = promised;
   // One mark for each tail: the others say no more, and there may be as many as records.
@@ -176,10 +179,11 @@ void Recovery::NoteMark(Extent* extent, uint64_t position, const RecordView& rec
   if (extent->end == 0 && !known) extent->marks.push_back({position, value.tail_sequence});
 }
 
-void Recovery::NoteBatch(Extent* extent, uint64_t position, const RecordView& record) const {
+void Recovery::NoteBatch(Extent* extent, uint64_t position, const RecordView& record) {
   Boundary boundary{position, {}};
   if (extent->end != 0 || record.value.size() != sizeof boundary.batch) return;
   std::memcpy(&boundary.batch, record.value.data(), sizeof boundary.batch);
+  Raise(&batches_end_, boundary.batch.number + 1);
   extent->boundaries.push_back(boundary);
 }
 

@@ -155,7 +155,7 @@ class Recovery {
   /** The next position at which a record's header bears the extent's seal; the extent's limit where there is none. */
   uint64_t Resynchronize(const Extent& extent, const uint8_t* bytes, uint64_t position) const;
   void NoteMark(Extent* extent, uint64_t position, const format::RecordView& record);
-  void NoteBatch(Extent* extent, uint64_t position, const format::RecordView& record) const;
+  void NoteBatch(Extent* extent, uint64_t position, const format::RecordView& record);
   /** Of batches that a flush has covered. */
   void ForgetSettled(Extent* extent) const;
   void NoteFact(uint32_t offset, const format::RecordView& record, uint64_t bytes, std::vector<Fact>* facts) const;
@@ -252,6 +252,7 @@ class Recovery {
   std::map<uint64_t, uint64_t> claimed_;       // runs that are what their entry says: begin → end, in units
   std::map<uint64_t, uint64_t> incarnations_;  // of these: first one of each recovery → youngest
   std::atomic<uint64_t> facts_kept_{0};
+  std::atomic<uint64_t> batches_end_{0};      // 1 + the highest number of a batch that was found
   std::atomic<uint64_t> settled_batches_{0};  // flushes have covered those with lower numbers, as far as is known
   Workplace workplace_;  // of the thread that recovers
   std::vector<QueueEnd> queue_ends_;

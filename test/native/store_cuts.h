@@ -199,6 +199,57 @@ class PowerCutRun {
     return status;
   }
 
+  /** Sets and deletes of keys that are not incremented, some of them expected to hold what they hold. */
+  Status Batch(World* world) {
+    using faultless::store::BatchEntry;
+    std::vector<size_t> chosen;
+    for (uint64_t i = 1 + Below(&random_, load_.longest_batch); i > 0; i--) {
+      const size_t key = Below(&random_, keys_.size());
+      if (key % 8 != 7 && std::find(chosen.begin(), chosen.end(), key) == chosen.end()) chosen.push_back(key);
+    }
+    std::vector<std::pair<size_t, uint64_t>> writes;
+    std::vector<std::string> values;
+    std::vector<BatchEntry> entries;
+    values.reserve(2 * chosen.size());  // entries refer to them
+    for (const size_t key : chosen) {
+      if (Chance(&random_, 20)) {
+        const bool there = Get(*world->store, keys_[key], &values.emplace_back()).ok();
+        entries.push_back({there ? BatchEntry::Kind::kExpect : BatchEntry::Kind::kExpectAbsent, AsBytes(keys_[key]),
+                           AsBytes(values.back())});
+      }
+      if (Chance(&random_, load_.delete_percent)) {
+        writes.emplace_back(key, 0);
+        entries.push_back({BatchEntry::Kind::kDelete, AsBytes(keys_[key]), {}});
+        continue;
+      }
+      uint64_t size = Below(&random_, load_.longest);
+      if (Chance(&random_, load_.large_percent)) size = 65'536 + Below(&random_, load_.largest - 65'536);
+      const uint64_t number = ++number_;
+      values.push_back(MakeValue(keys_[key], number, size));
+      writes.emplace_back(key, number);
+      const WriteOptions options = ChooseExpiry(*world, number);
+      entries.push_back(
+          {BatchEntry::Kind::kSet, AsBytes(keys_[key]), AsBytes(values.back()), options.expires_at_ms});
+      sizes_[key] = 0;  // not followed
+    }
+    const std::vector<uint64_t> now = world->model.now;
+    world->model.BeginBatch(writes);
+    bool done = false;
+    const Status status =
+        Guarded(world, [&] { return Patiently([&] { return world->store->CommitBatch(entries, &done); }); });
+    EXPECT_TRUE(done || !status.ok()) << world->what << "a check of what was held";
+    world->model.End(status);
+    for (const auto& [key, number] : writes) {
+      // As a delete that found an expired value gone.
+      if (status.ok() && number == 0 && now[key] != 0 && world->model.MayBeExpired(now[key])) {
+        world->model.ghosts[key].push_back(now[key]);
+      }
+    }
+    counters_[kBatches]++;
+    if (status.code() == Code::kStoreFull) counters_[kFull]++;
+    return status;
+  }
+
   Status Flush(World* world) {
     world->model.Begin(Action::kFlush);
     const Status status = Guarded(world, [&] { return Patiently([&] { return world->store->Flush(); }); });
@@ -248,6 +299,12 @@ class PowerCutRun {
       Reopen(world);
     } else {
       // New keys one after the other, so that many of them are there soon.
+      if (Chance(&random_, load_.batch_percent)) {
+        MustOrFull(world, Batch(world));
+        PassTime(Below(&random_, 30));
+        NoteClock(world);
+        return;
+      }
       const size_t key = next_key_ < keys_.size() && Chance(&random_, 60) ? next_key_++ : Below(&random_, keys_.size());
       if (Chance(&random_, load_.delete_percent)) {
         MustOrFull(world, Delete(world, key));
@@ -306,7 +363,7 @@ class PowerCutRun {
       left_--;
       if (world->depth > 0) counters_[kCutsOfRecovered]++;
       constexpr Counter kOf[] = {kCutsBetween, kCutsInSet,   kCutsInDelete, kCutsInClear,
-                                 kCutsInFlush, kCutsInClose, kCutsInOpen};
+                                 kCutsInFlush, kCutsInClose, kCutsInOpen, kCutsInBatch};
       counters_[action == Action::kOpen && world->model.unrecovered ? kCutsInRecovery
                                                                     : kOf[static_cast<size_t>(action)]]++;
       if (in_sync_) counters_[kCutsInSync]++;
@@ -414,10 +471,21 @@ class PowerCutRun {
       EXPECT_TRUE(allowed) << world->what << load_.name << keys_[i] << "has number" << found[i] << "promised was"
                            << before.durable[i] << "last" << before.now[i] << "recovered" << steps;
     }
+    for (const Model::Batch& batch : before.batches) {
+      bool old = false;
+      bool done = false;
+      held.Judge(batch, found, load_.expired_percent > 0, &old, &done);
+      EXPECT_FALSE(old && done) << world->what << load_.name << "half of a batch of" << batch.writes.size() << "is there";
+      if (before.unrecovered && old != done) counters_[done ? kBatchesKept : kBatchesLost]++;
+    }
     // An open that recovers, and one after a close, promises what is there; the death of a process promises nothing.
     if (before.unrecovered || steps > 0) {
       world->model.Recovered(found);
     } else {
+      for (const auto& [at, number] : before.batch.writes) {
+        if (before.action != Action::kBatch || number == 0 || found[at] == number) continue;
+        if (!world->model.batches.empty()) world->model.batches.back().undone = true;
+      }
       for (size_t i = 0; i < found.size(); i++) {
         if (!before.IsUnderWay(i)) continue;
         world->model.now[i] = found[i];

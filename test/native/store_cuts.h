@@ -482,10 +482,6 @@ class PowerCutRun {
     if (before.unrecovered || steps > 0) {
       world->model.Recovered(found);
     } else {
-      for (const auto& [at, number] : before.batch.writes) {
-        if (before.action != Action::kBatch || number == 0 || found[at] == number) continue;
-        if (!world->model.batches.empty()) world->model.batches.back().undone = true;
-      }
       for (size_t i = 0; i < found.size(); i++) {
         if (!before.IsUnderWay(i)) continue;
         world->model.now[i] = found[i];

@@ -207,7 +207,6 @@ struct Model {
   struct Batch {
     std::vector<std::pair<size_t, uint64_t>> writes;
     bool cleared = false;  // a clear came later: what it has taken does not tell
-    bool undone = false;   // its process died, and it has not happened: only its own values tell that a cut has it
   };
   std::vector<Batch> batches;  // since the last flush, that under way among them
   Batch batch;                 // under way, or when the process died
@@ -272,8 +271,8 @@ struct Model {
     action = Action::kNone;
   }
   /**
-   * How much of a batch is found: whether some of its keys show what they had before it, and some what it or a later
-   * write gave them. Keys of which that cannot be told count for nothing.
+   * How much of a batch is found: whether some of its keys show what they had before it, and some what it gave them.
+   * What a later write gave them tells nothing: where no flush has covered that, a cut may take the batch alone.
    */
   void Judge(const Batch& one, const std::vector<uint64_t>& found, bool expiring, bool* before, bool* after) const {
     *before = *after = false;
@@ -284,9 +283,8 @@ struct Model {
       const auto place = std::find(history.begin(), history.end(), value);
       const bool earlier = std::find(history.begin(), place, found[at]) != place;
       const bool later_on = std::find(place, history.end(), found[at]) != history.end();
-      if (earlier == later_on || (one.undone && later_on && found[at] != value)) continue;
-      *before = *before || earlier;
-      *after = *after || later_on;
+      *before = *before || (earlier && !later_on);
+      *after = *after || found[at] == value;
     }
   }
   bool IsUnderWay(size_t at) const {

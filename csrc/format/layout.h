@@ -36,8 +36,8 @@ using HalfWord = std::atomic<uint32_t>;
 
 constexpr uint64_t kUnitBytes = 64 * 1024;
 constexpr uint64_t kUnitsPerGroup = 1024;
-constexpr uint32_t kMaxClass = 8;       // a run of 2^8 units is 16 MiB
-constexpr uint32_t kMaxQueueClass = 4;  // queue extents and value runs: 1 MiB at most, but for
+constexpr uint32_t kMaxClass = 8;                // a run of 2^8 units is 16 MiB
+constexpr uint32_t kMaxQueueClass = 4;           // queue extents and value runs: 1 MiB at most, but for
 constexpr uint32_t kMaxExtentClass = kMaxClass;  // extents that a batch needs: what it has in a shard is in one of them
 constexpr uint32_t kClasses = kMaxClass + 1;
 

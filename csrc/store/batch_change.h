@@ -1,6 +1,6 @@
-// Purpose: the words that a batch is to change in one shard, until they go into its list: index and counters are planned
-// with it as they are changed by a Transaction, only that there may be thousands of words. Thread safety: the holder of
-// the shard's lock.
+// Purpose: the words that a batch is to change in one shard, until they go into its list: index and counters are
+// planned with it as they are changed by a Transaction, only that there may be thousands of words. Thread safety: the
+// holder of the shard's lock.
 #pragma once
 
 #include <algorithm>

@@ -119,9 +119,8 @@ void BeginOdd(const Context& context, std::span<const BatchPart> parts) {
 bool AnySubstituted(const Context& context, std::span<const BatchPart> parts) {
   if (!context.storage->HasSubstitutes()) return false;
   return std::any_of(parts.begin(), parts.end(), [&](const BatchPart& part) {
-    return std::any_of(part.ops.begin(), part.ops.end(), [&](const BatchOp& op) {
-      return context.storage->IsSubstituted(op.place, sizeof(Word));
-    });
+    return std::any_of(part.ops.begin(), part.ops.end(),
+                       [&](const BatchOp& op) { return context.storage->IsSubstituted(op.place, sizeof(Word)); });
   });
 }
 

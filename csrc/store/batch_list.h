@@ -2,11 +2,11 @@
 // decided, in a run that its holder has taken. The list is decided, and done, as a whole: ControlHeader::decided_batch
 // names it from the decision on until all of it has been applied. Each shard of the batch says by its intent
 // (kIntentOfBatch) that it belongs to one, so that whoever takes its lock settles that first.
-// Thread safety: a BatchLock belongs to one thread. Lock order: flush, batch, shards ascending, allocator; who settles a
-// shard takes the batch lock behind the shard's, which is harmless, as every wait ends after 1 ms.
-// Invariants (docs/concurrency.md, "Batches"): decided_batch changes under the batch lock alone; all version slots of
-// the list are odd before it is decided; the shards of a decided batch are its holder's, or a dead holder's, or wait for
-// the batch lock, so that who has that may apply the list.
+// Thread safety: a BatchLock belongs to one thread. Lock order: flush, batch, shards ascending, allocator; who settles
+// a shard takes the batch lock behind the shard's, which is harmless, as every wait ends after 1 ms. Invariants
+// (docs/concurrency.md, "Batches"): decided_batch changes under the batch lock alone; all version slots of the list are
+// odd before it is decided; the shards of a decided batch are its holder's, or a dead holder's, or wait for the batch
+// lock, so that who has that may apply the list.
 #pragma once
 
 #include <span>
@@ -55,7 +55,8 @@ class BatchLock {
  */
 Status CommitList(const Context& context, uint64_t unit, std::span<const BatchPart> parts);
 
-/** Makes versions of the shard that are odd even, those of slots and `commits`. Under its lock, with nothing decided. */
+/** Makes versions of the shard that are odd even, those of slots and `commits`. Under its lock, with nothing decided.
+ */
 void EndOddVersions(const Context& context, uint32_t shard_index);
 
 /**

@@ -158,10 +158,9 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     if (tail % 8 != 0 || tail < begin || tail > end)
       return Status::Corrupt("the tail is damaged", context.OffsetOf(&shard.tail));
     // A clear killed the whole extent, and nothing of it owns space elsewhere, or is part of a batch that must stay.
-    bool leave =
-        shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed) &&
-        shard.had_runs.load(kRelaxed) == 0 &&
-        shard.batches_end.load(kRelaxed) <= context.header().settled_batches.load(std::memory_order_acquire);
+    bool leave = shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed) &&
+                 shard.had_runs.load(kRelaxed) == 0 &&
+                 shard.batches_end.load(kRelaxed) <= context.header().settled_batches.load(std::memory_order_acquire);
     leave = leave || end - tail < sizeof(format::RecordHeader);
     if (!leave) leave = format::RecordKindOf(context.WordAt(tail).load(kRelaxed)) == RecordKind::kEnd;
     if (leave) {

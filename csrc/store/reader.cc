@@ -502,8 +502,7 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     if (context.read_only) {
       const uint64_t before = shard.commits.load(std::memory_order_acquire);
       const uint64_t count = shard.intent.count.load(std::memory_order_acquire);
-      if ((before & 1) != 0 && IsNoIntent(count) &&
-          shard.commits.load(std::memory_order_acquire) == before) {
+      if ((before & 1) != 0 && IsNoIntent(count) && shard.commits.load(std::memory_order_acquire) == before) {
         return Status::Corrupt("a count of commits says that one is under way, and there is none", place);
       }
       return Code::kWouldBlock;

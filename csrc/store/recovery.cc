@@ -40,8 +40,8 @@ Status Recovery::Run() {
   InitializeControl(context_.base + format::kControlOffset, context_.shards(), units_,
                     context_.superblock.incarnation_base);
   // All batches that are found count from now on: the sync that ends the recovery covers them.
-  const uint64_t next_batch = std::max(
-      {context_.superblock.incarnation_base, settled_batches_.load(kRelaxed), batches_end_.load(kRelaxed)});
+  const uint64_t next_batch =
+      std::max({context_.superblock.incarnation_base, settled_batches_.load(kRelaxed), batches_end_.load(kRelaxed)});
   context_.header().next_batch.store(next_batch, kRelaxed);
   context_.header().settled_batches.store(next_batch, kRelaxed);
   context_.allocator().reserve_taken.store(1, kRelaxed);  // a copy may have holes, and may share its blocks

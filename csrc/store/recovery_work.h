@@ -1,10 +1,10 @@
 // Purpose: the work of one recovery, in the order in which it is done: collecting the extents and walking them
 // (recovery_walk.cc), reading the large values (recovery_values.cc), planning which of the records count
-// (recovery_plan.cc, recovery_batches.cc), making a store out of those (recovery_rebuild.cc). Thread safety: one thread; the walk and the
-// values are read by several that it starts, each of which works on extents and values of its own. Ownership: borrows
-// the context. Invariants: docs/format.md, "Recovery"; nothing but `published_units` is stored before all shards are
-// planned. Memory: 16 bytes for each of kMostFacts records at most, 24 for each large value, some hundred for each
-// extent, and up to 2 MiB for each thread.
+// (recovery_plan.cc, recovery_batches.cc), making a store out of those (recovery_rebuild.cc). Thread safety: one
+// thread; the walk and the values are read by several that it starts, each of which works on extents and values of its
+// own. Ownership: borrows the context. Invariants: docs/format.md, "Recovery"; nothing but `published_units` is stored
+// before all shards are planned. Memory: 16 bytes for each of kMostFacts records at most, 24 for each large value, some
+// hundred for each extent, and up to 2 MiB for each thread.
 #pragma once
 
 #include <atomic>
@@ -88,14 +88,14 @@ class Recovery {
       uint64_t position;
       uint64_t tail_sequence;
     };
-    std::vector<Mark> marks = {};    // before `end`: the first one with each tail
-    std::vector<Stretch> rest = {};  // behind `end`, for a salvage
-    QueuePlace promised = {};        // the furthest that its marks tell of
-    uint64_t last_clear = 0;         // position of the last record that clears the shard; 0: none
-    std::vector<Large> large = {};   // until the walk has ended
+    std::vector<Mark> marks = {};           // before `end`: the first one with each tail
+    std::vector<Stretch> rest = {};         // behind `end`, for a salvage
+    QueuePlace promised = {};               // the furthest that its marks tell of
+    uint64_t last_clear = 0;                // position of the last record that clears the shard; 0: none
+    std::vector<Large> large = {};          // until the walk has ended
     std::vector<Boundary> boundaries = {};  // of batches, before `end`
-    std::vector<Fact> facts = {};    // of all its records, in order
-    bool has_facts = false;          // else there was no room for them
+    std::vector<Fact> facts = {};           // of all its records, in order
+    bool has_facts = false;                 // else there was no room for them
 
     uint64_t begin() const { return unit * format::kUnitBytes; }
     uint64_t limit() const { return begin() + RunBytes(size_class); }
@@ -254,7 +254,7 @@ class Recovery {
   std::atomic<uint64_t> facts_kept_{0};
   std::atomic<uint64_t> batches_end_{0};      // 1 + the highest number of a batch that was found
   std::atomic<uint64_t> settled_batches_{0};  // flushes have covered those with lower numbers, as far as is known
-  Workplace workplace_;  // of the thread that recovers
+  Workplace workplace_;                       // of the thread that recovers
   std::vector<QueueEnd> queue_ends_;
   uint64_t units_ = 0;
   // Progress, in bytes: extents are read twice, value runs once.

@@ -131,7 +131,8 @@ TEST(StoreBatch, TakesAsManyAsItSays) {
       if (round == 2 && i % 2 == 0) {
         batch.Delete(key_of(i));
       } else {
-        batch.Set(key_of(i), MakeValue(key_of(i), static_cast<uint64_t>(round) + 1, 20 + static_cast<uint64_t>(i % 100)));
+        batch.Set(key_of(i),
+                  MakeValue(key_of(i), static_cast<uint64_t>(round) + 1, 20 + static_cast<uint64_t>(i % 100)));
       }
     }
     EXPECT_TRUE(batch.Commit(*store));
@@ -275,6 +276,7 @@ TEST(StoreBatch, ThreadsSeeAllOfItOrNothing) {
   const std::string path = directory.File("threads.store");
   const auto store = Open(path);
   constexpr int kAccounts = 40;
+  constexpr uint64_t kEnough = kSanitized ? 300 : 3'000;
   const auto account = [](int i) { return "account" + std::to_string(i); };
   Batch opening;
   for (int i = 0; i < kAccounts; i++) opening.Set(account(i), "100");
@@ -327,7 +329,7 @@ TEST(StoreBatch, ThreadsSeeAllOfItOrNothing) {
     });
   }
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while ((transfers < 300 || views < 300) && std::chrono::steady_clock::now() < end) {
+  while ((transfers < kEnough || views < kEnough) && std::chrono::steady_clock::now() < end) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   over = true;
@@ -338,6 +340,70 @@ TEST(StoreBatch, ThreadsSeeAllOfItOrNothing) {
   ExpectVerified(*store);
   EXPECT_OK(store->Close());
   ExpectSound(path);
+}
+
+// Applying a long batch takes a while: a view of a few of its keys must not fall into that.
+TEST(StoreBatch, ViewsAreOfOneGeneration) {
+  const harness::TemporaryDirectory directory;
+  const auto store = Open(directory.File("generations.store"));
+  constexpr uint64_t kKeys = 2'000;
+  constexpr uint64_t kEnough = kSanitized ? 30 : 150;
+  const auto commit = [&](uint64_t generation) {
+    Batch batch;
+    for (uint64_t i = 0; i < kKeys; i++) batch.Set("key" + std::to_string(i), std::to_string(generation));
+    return batch.Commit(*store);
+  };
+  ASSERT_TRUE(commit(1));
+  std::atomic<bool> over{false};
+  std::atomic<uint64_t> generation{1};
+  std::atomic<uint64_t> views{0};
+  std::atomic<uint64_t> changes{0};  // generations that a reader has seen
+  std::thread writer([&] {
+    while (!over) {
+      EXPECT_TRUE(commit(generation + 1));
+      generation++;
+    }
+  });
+  std::vector<std::thread> readers;
+  for (uint64_t t = 0; t < 2; t++) {
+    readers.emplace_back([&, t] {
+      std::mt19937_64 random(Seed() + t);
+      std::string last;
+      while (!over) {
+        constexpr size_t kView = 6;
+        std::vector<std::string> names;
+        for (size_t i = 0; i < kView; i++) names.push_back("key" + std::to_string(random() % kKeys));
+        std::vector<Bytes> keys;
+        std::vector<StringSink> sinks(kView);
+        std::vector<faultless::store::ValueSink*> pointers;
+        std::vector<Code> codes(kView);
+        for (size_t i = 0; i < kView; i++) {
+          keys.push_back(AsBytes(names[i]));
+          pointers.push_back(&sinks[i]);
+        }
+        EXPECT_OK(Patiently([&] { return store->GetMany(keys, pointers, codes); }));
+        for (const StringSink& sink : sinks) EXPECT_EQ(sink.value, sinks[0].value);
+        EXPECT_TRUE(last.size() < sinks[0].value.size() || last <= sinks[0].value) << "went back";
+        // One read after the other: what comes later is not older.
+        const std::string after = ValueOf(*store, names[kView / 2]);
+        EXPECT_GE(std::stoull(after), std::stoull(sinks[0].value));
+        if (last != sinks[0].value) changes++;
+        last = sinks[0].value;
+        views++;
+      }
+    });
+  }
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while ((generation < kEnough || changes < kEnough) && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  over = true;
+  writer.join();
+  for (std::thread& reader : readers) reader.join();
+  std::printf("    %lu generations, %lu views of %lu of them; seed %lu\n", generation.load(), views.load(),
+              changes.load(), Seed());
+  EXPECT_GT(changes.load(), 0);
+  EXPECT_OK(store->Close());
 }
 
 }  // namespace

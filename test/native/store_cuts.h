@@ -228,8 +228,7 @@ class PowerCutRun {
       values.push_back(MakeValue(keys_[key], number, size));
       writes.emplace_back(key, number);
       const WriteOptions options = ChooseExpiry(*world, number);
-      entries.push_back(
-          {BatchEntry::Kind::kSet, AsBytes(keys_[key]), AsBytes(values.back()), options.expires_at_ms});
+      entries.push_back({BatchEntry::Kind::kSet, AsBytes(keys_[key]), AsBytes(values.back()), options.expires_at_ms});
       sizes_[key] = 0;  // not followed
     }
     const std::vector<uint64_t> now = world->model.now;
@@ -363,7 +362,7 @@ class PowerCutRun {
       left_--;
       if (world->depth > 0) counters_[kCutsOfRecovered]++;
       constexpr Counter kOf[] = {kCutsBetween, kCutsInSet,   kCutsInDelete, kCutsInClear,
-                                 kCutsInFlush, kCutsInClose, kCutsInOpen, kCutsInBatch};
+                                 kCutsInFlush, kCutsInClose, kCutsInOpen,   kCutsInBatch};
       counters_[action == Action::kOpen && world->model.unrecovered ? kCutsInRecovery
                                                                     : kOf[static_cast<size_t>(action)]]++;
       if (in_sync_) counters_[kCutsInSync]++;
@@ -475,7 +474,8 @@ class PowerCutRun {
       bool old = false;
       bool done = false;
       held.Judge(batch, found, load_.expired_percent > 0, &old, &done);
-      EXPECT_FALSE(old && done) << world->what << load_.name << "half of a batch of" << batch.writes.size() << "is there";
+      EXPECT_FALSE(old && done) << world->what << load_.name << "half of a batch of" << batch.writes.size()
+                                << "is there";
       if (before.unrecovered && old != done) counters_[done ? kBatchesKept : kBatchesLost]++;
     }
     // An open that recovers, and one after a close, promises what is there; the death of a process promises nothing.

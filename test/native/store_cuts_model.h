@@ -208,8 +208,8 @@ struct Model {
     std::vector<std::pair<size_t, uint64_t>> writes;
     bool cleared = false;  // a clear came later: what it has taken does not tell
   };
-  std::vector<Batch> batches;  // since the last flush, that under way among them
-  Batch batch;                 // under way, or when the process died
+  std::vector<Batch> batches;     // since the last flush, that under way among them
+  Batch batch;                    // under way, or when the process died
   uint64_t clock_ms = 0;          // of the store
   uint64_t flushed_clock_ms = 0;  // when the last flush completed: the clock never goes back behind it
   bool unrecovered = false;       // what memory held is lost, and nobody has opened the store since
@@ -289,7 +289,8 @@ struct Model {
   }
   bool IsUnderWay(size_t at) const {
     if (action == Action::kBatch) {
-      return std::any_of(batch.writes.begin(), batch.writes.end(), [&](const auto& write) { return write.first == at; });
+      return std::any_of(batch.writes.begin(), batch.writes.end(),
+                         [&](const auto& write) { return write.first == at; });
     }
     return action == Action::kClear || ((action == Action::kSet || action == Action::kDelete) && at == key);
   }

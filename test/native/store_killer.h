@@ -15,7 +15,19 @@ namespace store_test {
 using faultless::fail_points;
 using harness::Child;
 
-enum class Action : uint8_t { kSet, kDelete, kClear, kFlush, kOpen, kClose, kCompact, kSwap, kIncrement, kTouch, kBatch };
+enum class Action : uint8_t {
+  kSet,
+  kDelete,
+  kClear,
+  kFlush,
+  kOpen,
+  kClose,
+  kCompact,
+  kSwap,
+  kIncrement,
+  kTouch,
+  kBatch
+};
 
 struct Operation {
   Action action = Action::kSet;
@@ -345,7 +357,8 @@ class Killer {
       const auto at = found.entries.find("newkey3");
       const bool done = at != found.entries.end() && NumberOf(at->first, at->second) == after["newkey3"];
       seen = done ? after : scenario_.before;
-    } else if (!scenario_.before.contains(scenario_.operation.key) && !found.entries.contains(scenario_.operation.key)) {
+    } else if (!scenario_.before.contains(scenario_.operation.key) &&
+               !found.entries.contains(scenario_.operation.key)) {
       seen.erase(scenario_.operation.key);
     }
     Expect(found, store, seen);

@@ -4,7 +4,8 @@
 // thread; the walk and the values are read by several that it starts, each of which works on extents and values of its
 // own. Ownership: borrows the context. Invariants: docs/format.md, "Recovery"; nothing but `published_units` is stored
 // before all shards are planned. Memory: 16 bytes for each of kMostFacts records at most, 24 for each large value, some
-// hundred for each extent, and up to 2 MiB for each thread.
+// hundred for each extent, 24 for each boundary of a batch that may not be settled, and for each thread 2 MiB at most,
+// or what the extent of a large batch has.
 #pragma once
 
 #include <atomic>

@@ -4,6 +4,7 @@
 
 #include "store/engine.h"
 #include "store/verify.h"
+#include "store_cuts_batch.h"
 #include "store_cuts_model.h"
 #include "store_ledger.h"
 
@@ -201,49 +202,26 @@ class PowerCutRun {
 
   /** Sets and deletes of keys that are not incremented, some of them expected to hold what they hold. */
   Status Batch(World* world) {
-    using faultless::store::BatchEntry;
-    std::vector<size_t> chosen;
+    BatchOf batch(keys_);
     for (uint64_t i = 1 + Below(&random_, load_.longest_batch); i > 0; i--) {
       const size_t key = Below(&random_, keys_.size());
-      if (key % 8 != 7 && std::find(chosen.begin(), chosen.end(), key) == chosen.end()) chosen.push_back(key);
-    }
-    std::vector<std::pair<size_t, uint64_t>> writes;
-    std::vector<std::string> values;
-    std::vector<BatchEntry> entries;
-    values.reserve(2 * chosen.size());  // entries refer to them
-    for (const size_t key : chosen) {
-      if (Chance(&random_, 20)) {
-        const bool there = Get(*world->store, keys_[key], &values.emplace_back()).ok();
-        entries.push_back({there ? BatchEntry::Kind::kExpect : BatchEntry::Kind::kExpectAbsent, AsBytes(keys_[key]),
-                           AsBytes(values.back())});
-      }
+      if (key % 8 == 7 || batch.Has(key)) continue;
+      if (Chance(&random_, 20)) batch.ExpectWhatItHolds(*world->store, key);
       if (Chance(&random_, load_.delete_percent)) {
-        writes.emplace_back(key, 0);
-        entries.push_back({BatchEntry::Kind::kDelete, AsBytes(keys_[key]), {}});
+        batch.Delete(key);
         continue;
       }
       uint64_t size = Below(&random_, load_.longest);
       if (Chance(&random_, load_.large_percent)) size = 65'536 + Below(&random_, load_.largest - 65'536);
       const uint64_t number = ++number_;
-      values.push_back(MakeValue(keys_[key], number, size));
-      writes.emplace_back(key, number);
-      const WriteOptions options = ChooseExpiry(*world, number);
-      entries.push_back({BatchEntry::Kind::kSet, AsBytes(keys_[key]), AsBytes(values.back()), options.expires_at_ms});
+      batch.Set(key, number, size, ChooseExpiry(*world, number).expires_at_ms);
       sizes_[key] = 0;  // not followed
     }
-    const std::vector<uint64_t> now = world->model.now;
-    world->model.BeginBatch(writes);
+    world->model.BeginBatch(batch.writes());
     bool done = false;
-    const Status status =
-        Guarded(world, [&] { return Patiently([&] { return world->store->CommitBatch(entries, &done); }); });
+    const Status status = Guarded(world, [&] { return batch.Commit(*world->store, &done); });
     EXPECT_TRUE(done || !status.ok()) << world->what << "a check of what was held";
     world->model.End(status);
-    for (const auto& [key, number] : writes) {
-      // As a delete that found an expired value gone.
-      if (status.ok() && number == 0 && now[key] != 0 && world->model.MayBeExpired(now[key])) {
-        world->model.ghosts[key].push_back(now[key]);
-      }
-    }
     counters_[kBatches]++;
     if (status.code() == Code::kStoreFull) counters_[kFull]++;
     return status;

@@ -226,7 +226,11 @@ struct Model {
   }
   void End(const Status& status) {
     if (action == Action::kBatch && status.ok()) {
-      for (const auto& [at, value] : batch.writes) now[at] = value;
+      for (const auto& [at, value] : batch.writes) {
+        // As a delete that found an expired value gone: when the clock goes back it may show again.
+        if (value == 0 && now[at] != 0 && MayBeExpired(now[at])) ghosts[at].push_back(now[at]);
+        now[at] = value;
+      }
     }
     if (action == Action::kBatch && !status.ok()) {
       batches.pop_back();

@@ -222,6 +222,34 @@ TEST(StoreBatch, RandomOnesAgreeWithAMap) {
   }
 }
 
+// Words that name a list which is none: everything but batches and flushes goes on, and verify() finds the place.
+TEST(StoreBatch, ADamagedDecisionIsFound) {
+  const harness::TemporaryDirectory directory;
+  const std::string path = directory.File("damaged.store");
+  auto store = Open(path);
+  ASSERT_TRUE(Batch().Set("a", "1").Set("b", "2").Commit(*store));
+  ASSERT_OK(store->Close());
+  constexpr uint64_t kPlace =
+      faultless::format::kControlOffset + offsetof(faultless::format::ControlHeader, decided_batch);
+  for (const uint64_t unit : {uint64_t{1}, uint64_t{8}, uint64_t{9}, ~uint64_t{0}}) {
+    Image image = ReadImage(path);
+    image[kPlace / 8] = unit;
+    const std::string copy = directory.File("copy" + std::to_string(unit));
+    WriteImage(copy, image);
+    store = Open(copy);
+    ASSERT_TRUE(store != nullptr);
+    EXPECT_EQ(ValueOf(*store, "a"), "1");
+    EXPECT_OK(Set(*store, "c", "3"));
+    bool done = true;
+    EXPECT_CODE(Batch().Set("a", "4").TryCommit(*store, &done), Code::kCorrupt) << unit;
+    const auto verification = store->Verify();
+    ASSERT_OK(RunToEnd(*verification));
+    const auto damaged = verification->Report().damaged;
+    EXPECT_TRUE(damaged.size() == 1 && damaged[0].offset == kPlace) << unit << damaged.size();
+    static_cast<void>(store->Close());
+  }
+}
+
 TEST(StoreBatch, TheFileStaysBoundedThoughNobodyFlushes) {
   const harness::TemporaryDirectory directory;
   const std::string path = directory.File("bounded.store");

@@ -4,38 +4,12 @@
 
 #include "store/engine.h"
 #include "store/verify.h"
-#include "store_cuts_batch.h"
-#include "store_cuts_model.h"
+#include "store_cuts_world.h"
 #include "store_ledger.h"
 
 namespace store_test {
 
 using faultless::store::WriteOptions;
-
-/** A machine that has the store open. */
-struct World {
-  explicit World(const Model& state) : model(state) {}
-  World(const World&) = delete;
-  ~World() {
-    store.reset();
-    if (disk != nullptr) disk->at_sync = nullptr;
-  }
-
-  struct Moment {
-    std::shared_ptr<SimulatedDisk> disk;
-    Model model;
-    uint64_t boot;  // in which it is opened; 0: a new one, the power was gone
-    std::string what;
-  };
-
-  std::shared_ptr<SimulatedDisk> disk;
-  std::shared_ptr<Store> store;
-  Model model;
-  uint64_t boot = 1;
-  int depth = 0;  // cuts in its past
-  std::string what;
-  std::vector<Moment> pending;  // to be looked at once the operation is over
-};
 
 class PowerCutRun {
  public:

@@ -113,9 +113,12 @@ TEST(StoreFailPoints, Batches) {
       Killer counting(scenario, directory, Seed());
       std::vector<uint64_t> points;
       counting.ChoosePoints(false, MostKills(), &points);
-      const size_t deaths = kSanitized ? 1 : 3;
+      const size_t deaths = std::min<size_t>(std::max<size_t>(MostKills() / 12, 1), points.size());
+      std::mt19937_64 random(Seed());
       for (size_t i = 0; i < deaths; i++) {
-        const uint64_t point = points[points.size() - 1 - i * points.size() / 6];
+        // Most of them near the end: there it is decided.
+        const uint64_t point = points[random() % 3 == 0 ? random() % points.size()
+                                                        : points.size() - 1 - random() % (points.size() / 4 + 1)];
         for (const bool opens : {true, false}) {
           Scenario again = scenario;
           again.name += opens ? ", opened after a death" : ", another one after a death";

@@ -1,15 +1,43 @@
-// Purpose: a batch of numbered values, for the power-cut tests (store_cuts.h). Thread safety: one thread.
+// Purpose: what power-cut tests have open (store_cuts.h), and the batches of numbered values that they commit. Thread
+// safety: one thread.
 #pragma once
 
 #include <algorithm>
 #include <deque>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "store_children.h"
+#include "store_cuts_model.h"
 
 namespace store_test {
+
+/** A machine that has the store open. */
+struct World {
+  explicit World(const Model& state) : model(state) {}
+  World(const World&) = delete;
+  ~World() {
+    store.reset();
+    if (disk != nullptr) disk->at_sync = nullptr;
+  }
+
+  struct Moment {
+    std::shared_ptr<SimulatedDisk> disk;
+    Model model;
+    uint64_t boot;  // in which it is opened; 0: a new one, the power was gone
+    std::string what;
+  };
+
+  std::shared_ptr<SimulatedDisk> disk;
+  std::shared_ptr<Store> store;
+  Model model;
+  uint64_t boot = 1;
+  int depth = 0;  // cuts in its past
+  std::string what;
+  std::vector<Moment> pending;  // to be looked at once the operation is over
+};
 
 class BatchOf {
  public:

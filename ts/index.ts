@@ -13,6 +13,7 @@ export type { Location } from './location.js';
 export { type Advice, type MapOptions, MappedFile } from './mapped-file.js';
 export type { MapReadStreamOptions, MapWriteStreamOptions } from './mapped-file-streams.js';
 export type { LongWork, OpenFlags, ReadOptions } from './options.js';
+export type { Batch, CommitOptions } from './store/batch.js';
 export type {
   StoreErrorMessage,
   StoreGrowthMessage,

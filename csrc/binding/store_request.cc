@@ -7,6 +7,7 @@
 
 #include "binding/convert.h"
 #include "binding/exports.h"
+#include "binding/store_batch.h"
 #include "os/os.h"
 
 namespace faultless::binding {
@@ -55,7 +56,7 @@ bool IsRead(OperationKind kind) {
 }
 bool IsWriteOfOne(OperationKind kind) {
   return !IsRead(kind) && kind != OperationKind::kSkip && kind != OperationKind::kGetMany &&
-         kind != OperationKind::kClear;
+         kind != OperationKind::kClear && kind != OperationKind::kBatch;
 }
 
 bool HasNumber(OperationKind kind) {
@@ -260,7 +261,10 @@ bool StoreRequest::ParseOperation(const uint8_t* header, std::span<const store::
     *taken = large[size];
     return true;
   };
-  if (header[0] > static_cast<uint8_t>(OperationKind::kTouch)) return false;
+  if (header[0] > static_cast<uint8_t>(OperationKind::kTouch) &&
+      header[0] != static_cast<uint8_t>(OperationKind::kBatch)) {
+    return false;
+  }
   operation->kind = static_cast<OperationKind>(header[0]);
   operation->flags = header[1];
   operation->ordered = (header[1] & kFlagOrdered) != 0;
@@ -473,6 +477,8 @@ Status StoreRequest::Call(Operation* operation, store::Store* engine, store::Rea
       FAULTLESS_TRY(engine->Touch(operation->key, OptionsOf(*operation, engine), &existed));
       return existed ? Code::kOk : Code::kAbsent;
     }
+    case OperationKind::kBatch:
+      return CommitBatchOf(operation->value, engine);
     case OperationKind::kSkip:
       break;
   }

@@ -19,6 +19,8 @@
 // kGetMany has no key; its value is a list of keys, each 2 bytes of length and the key; its answer is a list of
 // (Answer, slab, offset, size), 16 bytes each.
 //
+// kBatch has no key either; its value is a list of entries: store_batch.h.
+//
 // The answers: memory of JavaScript's that takes the first small values of each turn, so that they need neither memory
 // of their own nor a copy. It may be missing.
 //
@@ -56,7 +58,9 @@ enum class OperationKind : uint8_t {
   kTtl = 8,
   kCompareAndSet = 9,
   kIncrement = 10,
-  kTouch = 11
+  kTouch = 11,
+  // 12: of JavaScript's own
+  kBatch = 13
 };
 
 enum class Answer : uint32_t { kNotYet = 0, kOk = 1, kAbsent = 2, kFailed = 3 };

@@ -36,8 +36,9 @@ using HalfWord = std::atomic<uint32_t>;
 
 constexpr uint64_t kUnitBytes = 64 * 1024;
 constexpr uint64_t kUnitsPerGroup = 1024;
-constexpr uint32_t kMaxClass = 8;       // a run of 2^8 units is 16 MiB
-constexpr uint32_t kMaxQueueClass = 4;  // queue extents and value runs: 1 MiB at most
+constexpr uint32_t kMaxClass = 8;                // a run of 2^8 units is 16 MiB
+constexpr uint32_t kMaxQueueClass = 4;           // queue extents and value runs: 1 MiB at most, but for
+constexpr uint32_t kMaxExtentClass = kMaxClass;  // extents that a batch needs: what it has in a shard is in one of them
 constexpr uint32_t kClasses = kMaxClass + 1;
 
 enum class RunKind : uint8_t {
@@ -111,7 +112,8 @@ struct Superblock {
   uint64_t device;
   uint64_t incarnation_base;  // every recovery moves it on by 2^40
   uint64_t born_ns;           // state kOpen: when the inode was made, or 0: an inode number may be used again
-  uint8_t reserved[3860];
+  uint64_t settled_batches;   // batches with lower numbers had happened as a whole when this was written
+  uint8_t reserved[3852];
   uint32_t checksum;  // CRC-32C of all before
 };
 static_assert(sizeof(Superblock) == kSuperblockBytes);
@@ -142,6 +144,8 @@ struct Intent {
   Word flags;  // kIntent… bits; bits 32–63: index of the version slot
   IntentOp ops[kIntentOps];
 };
+/** In `count`: the shard belongs to a batch under way; what ops there are is in the batch's list (ControlHeader). */
+constexpr uint64_t kIntentOfBatch = uint64_t{1} << 63;
 constexpr uint64_t kIntentSlot = 1;       // one version slot moves on
 constexpr uint64_t kIntentStructure = 2;  // the structure version moves on
 constexpr uint64_t kIntentAllSlots = 4;   // every version slot of the shard moves on
@@ -164,10 +168,36 @@ struct alignas(64) ControlHeader {
   HalfWord watch_bell;      // moves on when something was committed and somebody slept
   Word watched_until_ms;    // until then, by the time since boot, what the engine drops by itself leaves tombstones
   Word clears;              // begun so far
-  uint8_t reserved_1[4096 - 128 - 24];
+  uint8_t reserved_1[192 - 128 - 24];
+  // Batches.
+  HalfWord batch_lock;  // one batch decides at a time, and none while a flush notes what it covers
+  HalfWord reserved_lock;
+  Word decided_batch;    // first unit of the list of a batch that has been decided and not done; 0: none
+  Word next_batch;       // number of the next batch
+  Word settled_batches;  // a completed flush covers all batches with lower numbers
+  uint8_t reserved_2[4096 - 192 - 32];
 };
 static_assert(sizeof(ControlHeader) == 4096 && offsetof(ControlHeader, clock_watermark) == 40);
 static_assert(offsetof(ControlHeader, watch_sleepers) == 128 && offsetof(ControlHeader, clears) == 144);
+static_assert(offsetof(ControlHeader, batch_lock) == 192);
+
+/**
+ * A batch's redo list, in a run of its own: these words, then for each of its shards a BatchSection, then the slots of
+ * all of them, then the ops (place, value) of all of them, by place within a shard. Words of private use to the batch's
+ * holder; others read them once the batch is decided.
+ */
+struct BatchList {
+  Word number;
+  Word sections;
+  Word slots;
+  Word ops;
+};
+struct BatchSection {
+  Word shard;
+  Word slots;
+  Word ops;
+};
+static_assert(sizeof(BatchList) == 32 && sizeof(BatchSection) == 24);
 
 struct alignas(64) AllocatorControl {
   HalfWord lock;
@@ -261,7 +291,7 @@ struct alignas(64) ShardControl {
   Word marked_end;     // where the youngest mark ends; after a recovery: where the queue does
   Word untold_drops;   // what the engine has dropped by itself and left no record of
   Word empty_clears;   // the youngest clear that found no queue here
-  uint8_t reserved_2[8];
+  Word batches_end;    // 1 + number of the youngest batch that has records here, but for what a recovery found
   // Line 6: what the last completed flush promised, in one of them; the other is the one before, or half written.
   Promise promises[2];
   // Line 7: values that expire. All but the first are where a look through the queue stands (store/expiry_sweep.h).
@@ -351,7 +381,7 @@ enum class RecordKind : uint8_t {
   kTombstone = 2,
   kMark = 3,   // value: a MarkValue: older extents of the shard count for nothing
   kClear = 4,  // everything before it in the shard is dead
-  kBatch = 5,  // reserved for all-or-nothing batches
+  kBatch = 5,  // value: a BatchValue: before and behind what a batch has in the shard
   kEnd = 6,    // nothing more in this extent (implied where less than a header is left)
 };
 constexpr uint8_t kRecordExpires = 1;      // an expiry word follows the header
@@ -381,8 +411,17 @@ struct MarkValue {
   uint64_t promised_tail_sequence;
   uint64_t promised_sequence;
   uint64_t promised_position;  // 0: nothing
+  uint64_t settled_batches;    // flushes that had completed by then cover all batches with lower numbers
 };
-static_assert(sizeof(MarkValue) == 32);
+static_assert(sizeof(MarkValue) == 40);
+
+/** What stands before and behind the records that a batch has in one shard. */
+struct BatchValue {
+  uint64_t number;  // of the batch, never used twice in a file
+  uint32_t shards;  // in which the batch has records
+  uint32_t is_end;  // 0: they follow; 1: those were all
+};
+static_assert(sizeof(BatchValue) == 16);
 
 /** What a clear says. */
 struct ClearValue {

@@ -47,7 +47,7 @@ bool ShardBackup::IsStillQueued() const {
 Status ShardBackup::Enter(uint64_t unit, uint64_t sequence, uint64_t link_offset) {
   EntryView view{};
   const bool found = ReadRun(context_, unit, RunKind::kQueue, &view) && view.shard == shard_index_ &&
-                     view.sequence == sequence && view.size_class <= format::kMaxQueueClass;
+                     view.sequence == sequence && view.size_class <= format::kMaxExtentClass;
   entered_ = found;
   unit_ = unit;
   extent_ = view;

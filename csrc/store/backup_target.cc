@@ -105,7 +105,7 @@ bool BackupTarget::Holds(uint64_t unit, const EntryView& run) const {
 Status BackupTarget::Prepare(uint64_t unit, uint32_t size_class) {
   const uint64_t end = unit + (uint64_t{1} << size_class);
   FAULTLESS_TRY(Extend(end));
-  for (uint32_t larger = size_class + 1; larger <= format::kMaxQueueClass; larger++) {
+  for (uint32_t larger = size_class + 1; larger <= format::kMaxExtentClass; larger++) {
     TableEntry& entry = context_.entry(unit & ~((uint64_t{1} << larger) - 1));
     if (format::ClassOf(entry.identity.load(kRelaxed)) >= larger) entry.identity.store(0, kRelaxed);
   }

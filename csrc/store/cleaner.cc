@@ -26,6 +26,17 @@ bool IsBeforeClear(const ShardControl& shard) {
          (sequence == clear_sequence && shard.tail.load(kRelaxed) < shard.clear_position.load(kRelaxed));
 }
 
+/**
+ * Whether a batch begins here that no completed flush covers: after a power cut all that it has, in every shard, must
+ * be found where it was, or the batch counts for nothing.
+ */
+bool IsUnsettledBatch(const Context& context, const format::RecordView& record) {
+  format::BatchValue batch;
+  if (record.kind != RecordKind::kBatch || record.value.size() != sizeof batch) return false;
+  std::memcpy(&batch, record.value.data(), sizeof batch);
+  return batch.number >= context.header().settled_batches.load(std::memory_order_acquire);
+}
+
 /** Appends the live record at the tail again. Its bytes are in the read scratch. */
 Status MoveRecord(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
                   const format::RecordView& record, uint64_t bytes, Purpose purpose) {
@@ -160,9 +171,10 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     const uint64_t end = begin + RunBytes(extent.size_class);
     if (tail % 8 != 0 || tail < begin || tail > end)
       return Status::Corrupt("the tail is damaged", context.OffsetOf(&shard.tail));
-    // A clear killed the whole extent, and nothing of it owns space elsewhere.
-    bool leave =
-        shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed) && shard.had_runs.load(kRelaxed) == 0;
+    // A clear killed the whole extent, and nothing of it owns space elsewhere, or is part of a batch that must stay.
+    bool leave = shard.tail_sequence.load(kRelaxed) < shard.clear_sequence.load(kRelaxed) &&
+                 shard.had_runs.load(kRelaxed) == 0 &&
+                 shard.batches_end.load(kRelaxed) <= context.header().settled_batches.load(std::memory_order_acquire);
     leave = leave || end - tail < sizeof(format::RecordHeader);
     if (!leave) leave = format::RecordKindOf(context.WordAt(tail).load(kRelaxed)) == RecordKind::kEnd;
     if (leave) {
@@ -175,6 +187,10 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     uint64_t bytes;
     FAULTLESS_TRY(ReadRecordAt(context, tail, &record, &bytes));
     if (end - tail < bytes) return Status::Corrupt("a record crosses the end of its extent", tail);
+    if (IsUnsettledBatch(context, record)) {
+      context.hints[shard_index].held_up.store(true, kRelaxed);
+      return Code::kOk;
+    }
     if (record.kind != RecordKind::kSet) {
       shard.tail.store(tail + bytes, std::memory_order_release);
       continue;

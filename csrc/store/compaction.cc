@@ -151,6 +151,12 @@ Status Compaction::CleanSome() {
     return Code::kOk;
   }
   FAULTLESS_TRY(status);
+  if (shard_ < context_.shards() && context_.hints[shard_].held_up.exchange(false, kRelaxed)) {
+    // A batch that no flush covers yet is in the way. Where there is no room for a mark the shard stays as it is.
+    const Status flushed = Flush(context_);
+    if (!IsOutOfSpace(flushed)) return flushed;
+    NextShard();
+  }
   FlushWhereLimboIsLarge(context_);
   GiveBackFreeSpace(context_);
   return Code::kOk;

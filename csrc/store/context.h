@@ -19,6 +19,7 @@ namespace faultless::store {
 /** What this process remembers of a shard; hints, never truth. */
 struct ShardHints {
   std::atomic<uint64_t> populated_until{0};  // file offset up to which the head extent has been prefaulted
+  std::atomic<bool> held_up{false};          // cleaning has met a batch that no flush covers yet
   std::atomic<bool> swept{false};            // of expired values, by a write to another shard: cleaning is to follow
 };
 

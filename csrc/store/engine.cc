@@ -7,6 +7,7 @@
 #include "format/superblock.h"
 #include "os/os.h"
 #include "store/allocator.h"
+#include "store/batch_list.h"
 #include "store/clock.h"
 #include "store/flush.h"
 #include "store/give_back.h"
@@ -384,12 +385,19 @@ bool Engine::IsLockWord(uint32_t word) const {
   for (uint32_t i = 0; i < context_.shards(); i++) {
     if (names(context_.shard(i).lock)) return true;
   }
-  return names(context_.allocator().lock) || names(context_.allocator().flush_lock);
+  return names(context_.allocator().lock) || names(context_.allocator().flush_lock) ||
+         names(context_.header().batch_lock);
 }
 
 Status Engine::SettleDead(uint32_t slot) {
   {
     const AllocatorLock lock(context_);
+    FAULTLESS_TRY(lock.status());
+  }
+  {
+    const BatchLock lock(context_);
+    // The list of a batch that cannot be done is on one of these chains: they stay.
+    if (lock.status().code() == Code::kCorrupt) return Code::kOk;
     FAULTLESS_TRY(lock.status());
   }
   for (uint32_t i = 0; i < context_.shards(); i++) {
@@ -409,6 +417,9 @@ Status Engine::WriteSuperblock(FileState state) {
   block.inode = identity_.inode;
   block.device = identity_.device;
   block.born_ns = identity_.born_ns;
+  if (state == FileState::kClean) {
+    block.settled_batches = context_.header().next_batch.load(std::memory_order_acquire);
+  }
   format::SealSuperblock(&block);
   FAULTLESS_TRY(storage_->Write(block.generation % 2 * format::kSuperblockBytes, &block, sizeof block));
   return storage_->Sync();

@@ -4,6 +4,8 @@
 
 #include "os/os.h"
 #include "store/allocator.h"
+#include "store/batch_list.h"
+#include "store/cleaner.h"
 #include "store/clock.h"
 #include "store/lock.h"
 #include "store/promise.h"
@@ -16,6 +18,27 @@ using format::ShardControl;
 
 constexpr uint64_t kPatienceNs = 60'000'000'000;  // for another process's flush; a stopped one is not waited for longer
 constexpr uint64_t kSmallLimboUnits = 64;         // 4 MiB: not worth a flush of its own
+constexpr uint64_t kSmallGarbageBytes = 256 * 1024;  // of one shard: likewise
+
+/**
+ * Appends a mark to each queue where there is something to tell, and says where the queues end then. No batch is
+ * decided meanwhile: the flush covers all of it or nothing.
+ */
+Status NoteEnds(Context& context, std::vector<QueuePlace>* ends, uint64_t* settled_batches) {
+  const BatchLock batches(context);
+  FAULTLESS_TRY(batches.status());
+  *settled_batches = context.header().next_batch.load(std::memory_order_acquire);
+  for (uint32_t i = 0; i < context.shards(); i++) {
+    ShardControl& shard = context.shard(i);
+    if (shard.head.load(std::memory_order_acquire) == 0) continue;
+    const ShardLock lock(context, i);
+    FAULTLESS_TRY(lock.status());
+    FAULTLESS_TRY(AppendMark(context, i));
+    (*ends)[i] = EndOfQueue(context, i);
+    shard.flushing_sequence.store(shard.head_sequence.load(std::memory_order_relaxed), std::memory_order_release);
+  }
+  return Code::kOk;
+}
 
 Status FlushLocked(Context& context) {
   auto& header = context.header();
@@ -29,15 +52,8 @@ Status FlushLocked(Context& context) {
   // 2. … and a mark in each queue tells recovery which extents count for nothing from then on, and what the flush
   // before this one promised.
   std::vector<QueuePlace> promised(context.shards());
-  for (uint32_t i = 0; i < context.shards(); i++) {
-    ShardControl& shard = context.shard(i);
-    if (shard.head.load(std::memory_order_acquire) == 0) continue;
-    const ShardLock lock(context, i);
-    FAULTLESS_TRY(lock.status());
-    FAULTLESS_TRY(AppendMark(context, i));
-    promised[i] = EndOfQueue(context, i);
-    shard.flushing_sequence.store(shard.head_sequence.load(std::memory_order_relaxed), std::memory_order_release);
-  }
+  uint64_t settled_batches;
+  FAULTLESS_TRY(NoteEnds(context, &promised, &settled_batches));
   const Status synced = context.storage->Sync();
   if (!synced.ok()) {
     // The kernel forgets pages that it could not write, so a second sync that says "fine" would lie.
@@ -52,6 +68,7 @@ Status FlushLocked(Context& context) {
     }
     if (promised[i].position != 0) StorePromise(context, i, promised[i]);
   }
+  header.settled_batches.store(settled_batches, std::memory_order_release);
   allocator.flush_count.fetch_add(1, std::memory_order_acq_rel);
   return FreeClosedLimbo(context);
 }
@@ -115,6 +132,13 @@ void FlushWhereLimboIsLarge(Context& context) {
   // A failure poisons the next flush that somebody waits for; nobody waits for this one.
   if (limbo * format::kUnitBytes <= live / 8) return;
   static_cast<void>(TryFlush(context));
+}
+
+void FlushWhereHeldUp(Context& context, uint32_t shard_index) {
+  auto& held_up = context.hints[shard_index].held_up;
+  if (!held_up.load(std::memory_order_relaxed)) return;
+  held_up.store(false, std::memory_order_relaxed);
+  if (GarbageBytes(context, shard_index) >= kSmallGarbageBytes) static_cast<void>(TryFlush(context));
 }
 
 }  // namespace faultless::store

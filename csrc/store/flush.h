@@ -16,5 +16,7 @@ Status Flush(Context& context);
 Status TryFlush(Context& context);
 /** The flush that the engine starts itself, where the space that waits for one exceeds an eighth of what is alive. */
 void FlushWhereLimboIsLarge(Context& context);
+/** The same where cleaning of the shard has met a batch that no flush covers yet, and there is much behind that. */
+void FlushWhereHeldUp(Context& context, uint32_t shard_index);
 
 }  // namespace faultless::store

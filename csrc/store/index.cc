@@ -126,7 +126,8 @@ bool SegmentOf(const Context& context, uint64_t word, uint32_t depth, uint64_t* 
   return *local_depth <= depth && IsPiece(context, *segment);
 }
 
-Status FindEmptyPlace(const Context& context, uint32_t shard_index, uint32_t tag, IndexHit* hit) {
+Status FindEmptyPlace(const Context& context, uint32_t shard_index, uint32_t tag, IndexHit* hit,
+                      const BatchChange* planned) {
   const ShardControl& shard = context.shard(shard_index);
   SegmentRoute route;
   uint64_t segment;
@@ -141,7 +142,8 @@ Status FindEmptyPlace(const Context& context, uint32_t shard_index, uint32_t tag
     const uint64_t offset = LineOffset(segment, home + step);
     const IndexLine& line = LineAt(context, offset);
     for (uint32_t entry = 0; entry < kEntriesPerLine; entry++) {
-      if (PlaceInLine(line, entry).load(kRelaxed) != 0) continue;
+      const Word& place = PlaceInLine(line, entry);
+      if ((planned == nullptr ? place.load(kRelaxed) : planned->Get(place)) != 0) continue;
       *hit = IndexHit{offset, segment, entry, step, 0};
       return Code::kOk;
     }
@@ -182,10 +184,13 @@ void RemoveEntry(const Context& context, Change* change, const IndexHit& hit) {
 
 template void InsertEntry(const Context&, Transaction*, const IndexHit&, uint32_t, uint64_t, uint64_t);
 template void InsertEntry(const Context&, DirectChange*, const IndexHit&, uint32_t, uint64_t, uint64_t);
+template void InsertEntry(const Context&, BatchChange*, const IndexHit&, uint32_t, uint64_t, uint64_t);
 template void SwitchEntry(const Context&, Transaction*, const IndexHit&, uint64_t, uint64_t);
 template void SwitchEntry(const Context&, DirectChange*, const IndexHit&, uint64_t, uint64_t);
+template void SwitchEntry(const Context&, BatchChange*, const IndexHit&, uint64_t, uint64_t);
 template void RemoveEntry(const Context&, Transaction*, const IndexHit&);
 template void RemoveEntry(const Context&, DirectChange*, const IndexHit&);
+template void RemoveEntry(const Context&, BatchChange*, const IndexHit&);
 
 void PrefetchEntry(const Context& context, const ShardControl& shard, uint32_t tag) {
   const uint64_t directory_word = shard.directory.load(kRelaxed);

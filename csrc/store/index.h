@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/status.h"
+#include "store/batch_change.h"
 #include "store/context.h"
 #include "store/transaction.h"
 
@@ -87,10 +88,11 @@ Status Probe(const Memory& memory, const format::ShardControl& shard, uint32_t t
 // ── For the holder of the shard's lock.
 
 /** An empty place for the tag, or kAbsent where its segment has none within reach: split it. The shard must have a
- * directory. */
-Status FindEmptyPlace(const Context& context, uint32_t shard_index, uint32_t tag, IndexHit* hit);
+ * directory. `planned`: changes that are not in the index yet, and count. */
+Status FindEmptyPlace(const Context& context, uint32_t shard_index, uint32_t tag, IndexHit* hit,
+                      const BatchChange* planned = nullptr);
 
-// Change: a Transaction or a DirectChange.
+// Change: a Transaction, a DirectChange or a BatchChange.
 template <typename Change>
 void InsertEntry(const Context& context, Change* change, const IndexHit& hit, uint32_t tag, uint64_t fingerprint,
                  uint64_t position);

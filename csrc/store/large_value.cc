@@ -32,7 +32,7 @@ void LargeValueWriter::FreeAbandonedChains() {
   }
 }
 
-Status LargeValueWriter::Write(std::span<const uint8_t> value, uint32_t shard_index) {
+Status LargeValueWriter::ReserveChain() {
   FreeAbandonedChains();
   uint32_t in_use = context_.chains_in_use.load(std::memory_order_relaxed);
   uint32_t chain;
@@ -42,7 +42,13 @@ Status LargeValueWriter::Write(std::span<const uint8_t> value, uint32_t shard_in
   } while (!context_.chains_in_use.compare_exchange_weak(in_use, in_use | 1u << chain, std::memory_order_acq_rel));
   reserved_ = chain;
   chain_ = chain;
-  const format::Word& head = context_.pending(context_.opener_slot).chains[chain];
+  return Code::kOk;
+}
+
+Status LargeValueWriter::Write(std::span<const uint8_t> value, uint32_t shard_index) {
+  if (chain_ == kNoChain) FAULTLESS_TRY(ReserveChain());
+  runs_.clear();
+  const format::Word& head = context_.pending(context_.opener_slot).chains[chain_];
   uint64_t units = value.size() / format::kUnitBytes;
   uint64_t written = 0;
   uint32_t crc = 0;
@@ -82,10 +88,6 @@ void LargeValueWriter::Describe(std::span<const uint8_t> value, format::RecordVi
   record->large = header_;
   record->runs = runs_;
   record->value = value.subspan(header_.run_bytes);
-}
-
-void LargeValueWriter::TakeOver(Transaction* transaction) {
-  if (chain_ != kNoChain) transaction->Set(context_.pending(context_.opener_slot).chains[chain_], 0);
 }
 
 Status FreePendingChains(const Context& context, uint32_t opener_slot) {

@@ -22,16 +22,23 @@ class LargeValueWriter {
   LargeValueWriter& operator=(const LargeValueWriter&) = delete;
 
   /** May wait. Copies the whole units of `value` into fresh runs. kStoreFull, kNoSpace, kWouldBlock, kIo: nothing is
-   * kept. */
+   * kept. A batch writes one value after another: one commit takes over the runs of all of them. */
   Status Write(std::span<const uint8_t> value, uint32_t shard_index);
   /** Makes the record refer to the runs: the rest of the value stays in the record. */
   void Describe(std::span<const uint8_t> value, format::RecordView* record) const;
-  /** The commit that makes the record visible takes the runs over. */
-  void TakeOver(Transaction* transaction);
+  /** References to the runs of the value that was written last, and what else its record says of them. */
+  const std::vector<format::RunReference>& runs() const { return runs_; }
+  const format::LargeHeader& header() const { return header_; }
+  /** The commit that makes the record visible takes the runs over. Change: a Transaction or a BatchChange. */
+  template <typename Change>
+  void TakeOver(Change* change) {
+    if (chain_ != kNoChain) change->Set(context_.pending(context_.opener_slot).chains[chain_], 0);
+  }
   void Taken() { chain_ = kNoChain; }
 
  private:
   void FreeAbandonedChains();
+  Status ReserveChain();
   static constexpr uint32_t kNoChain = ~0u;
   Context& context_;
   uint32_t chain_ = kNoChain;

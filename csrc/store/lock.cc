@@ -31,7 +31,9 @@ bool TryTake(format::HalfWord* word, uint32_t seen, uint32_t wanted) {
 }
 
 Status ReplayOf(const Context& context, format::Intent* intent, format::ShardControl* shard, uint32_t shard_index) {
-  if (intent->count.load(std::memory_order_acquire) == 0) return Code::kOk;
+  const uint64_t count = intent->count.load(std::memory_order_acquire);
+  if (count == 0) return Code::kOk;
+  if (count == format::kIntentOfBatch && shard != nullptr) return SettleBatchOf(context, shard_index);
   return ApplyIntent(context, intent, shard, shard_index);
 }
 

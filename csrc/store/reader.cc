@@ -31,6 +31,11 @@ inline void Pause() {
 #endif
 }
 
+/** Of an intent's count: nothing is decided. */
+bool IsNoIntent(uint64_t count) {
+  return count == 0 || (count > format::kIntentOps && count != format::kIntentOfBatch);
+}
+
 /** The two versions that a read validates against. */
 struct Versions {
   HalfWord* slot;
@@ -170,7 +175,7 @@ Status WaitForWriter(const Context& context, uint32_t shard_index, Versions* ver
   if (versions->Begin()) return Code::kOk;
   // Versions are odd only while something is decided.
   const uint64_t count = intent.count.load(std::memory_order_acquire);
-  if ((count == 0 || count > format::kIntentOps) && versions->StillHold()) {
+  if (IsNoIntent(count) && versions->StillHold()) {
     return Status::Corrupt(
         "a version says that a write is under way, and there is none",
         (versions->slot_seen & 1) != 0 ? context.OffsetOf(versions->slot) : context.OffsetOf(versions->structure));
@@ -497,8 +502,7 @@ Status SnapshotSegment(const Context& context, uint32_t shard_index, uint64_t pr
     if (context.read_only) {
       const uint64_t before = shard.commits.load(std::memory_order_acquire);
       const uint64_t count = shard.intent.count.load(std::memory_order_acquire);
-      if ((before & 1) != 0 && (count == 0 || count > format::kIntentOps) &&
-          shard.commits.load(std::memory_order_acquire) == before) {
+      if ((before & 1) != 0 && IsNoIntent(count) && shard.commits.load(std::memory_order_acquire) == before) {
         return Status::Corrupt("a count of commits says that one is under way, and there is none", place);
       }
       return Code::kWouldBlock;

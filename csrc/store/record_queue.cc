@@ -28,7 +28,7 @@ uint32_t ExtentClass(uint64_t live_bytes, uint64_t needed_bytes) {
   const uint64_t wished = std::max(live_bytes / 32, few_records);
   uint32_t size_class = 0;
   while (size_class < format::kMaxQueueClass && RunBytes(size_class + 1) <= wished) size_class++;
-  while (size_class < format::kMaxQueueClass && RunBytes(size_class) < needed_bytes) size_class++;
+  while (size_class < format::kMaxExtentClass && RunBytes(size_class) < needed_bytes) size_class++;
   return size_class;
 }
 
@@ -82,7 +82,8 @@ Status AppendMarkWithRoom(const Context& context, uint32_t shard_index) {
   ShardControl& shard = context.shard(shard_index);
   const uint64_t tail_sequence = shard.tail_sequence.load(kRelaxed);
   const QueuePlace promised = ReadPromise(context, shard_index);
-  const format::MarkValue value{tail_sequence, promised.tail_sequence, promised.sequence, promised.position};
+  const uint64_t settled = context.header().settled_batches.load(std::memory_order_acquire);
+  const format::MarkValue value{tail_sequence, promised.tail_sequence, promised.sequence, promised.position, settled};
   format::RecordView mark;
   mark.kind = RecordKind::kMark;
   mark.value = {reinterpret_cast<const uint8_t*>(&value), sizeof value};
@@ -180,16 +181,40 @@ Status EraseUnfinished(const Context& context, uint32_t shard_index) {
   bool room;
   // A damaged head is for whoever appends to tell.
   if (!HasRoom(context, shard_index, sizeof(format::Word), &room).ok() || !room) return Code::kOk;
-  const uint64_t head = context.shard(shard_index).head.load(kRelaxed);
-  if (!context.Contains(head, sizeof(format::Word))) return Code::kOk;
-  FAULTLESS_TRY(context.storage->PopulateRead(head, sizeof(format::Word)));
-  // Where nothing is, a page need not become one that has to be written; a hole not one that takes space.
-  if (context.WordAt(head).load(kRelaxed) != 0) {
-    FAULTLESS_TRY(context.storage->PopulateWrite(head, sizeof(format::Word)));
-    context.WordAt(head).store(0, std::memory_order_release);
+  const ShardControl& shard = context.shard(shard_index);
+  const uint64_t head = shard.head.load(kRelaxed);
+  const uint64_t end = shard.head_end.load(kRelaxed);
+  if (!context.Contains(head, end - head)) return Code::kOk;
+  const uint64_t incarnation = context.entry(shard.head_unit.load(kRelaxed)).incarnation.load(kRelaxed);
+  // Of a batch there may be many, one behind the other. What an earlier use of the extent left does not bear its seal.
+  std::vector<uint64_t> positions{head};
+  for (uint64_t position = head; end - position >= sizeof(RecordHeader);) {
+    FAULTLESS_TRY(context.storage->PopulateRead(position, sizeof(RecordHeader)));
+    uint8_t header[sizeof(RecordHeader)];
+    CopyFromShared(header, context.base + position, sizeof header);
+    uint64_t first;
+    std::memcpy(&first, header, sizeof first);
+    const uint64_t length = format::RecordLength(first);
+    if (length == 0 || length > end - position ||
+        !format::VerifySeal(header, position, incarnation, context.superblock.hash_seed)) {
+      break;
+    }
+    position += length;
+    positions.push_back(position);
   }
-  if (context.storage->IsSubstituted(head, sizeof(format::Word))) {
-    return Status::Io("the end of a queue could not be written", head);
+  // From the last one on: who dies in between leaves the next one a way to those that are left.
+  for (; !positions.empty(); positions.pop_back()) {
+    const uint64_t position = positions.back();
+    if (end - position < sizeof(format::Word)) continue;
+    FAULTLESS_TRY(context.storage->PopulateRead(position, sizeof(format::Word)));
+    // Where nothing is, a page need not become one that has to be written; a hole not one that takes space.
+    if (context.WordAt(position).load(kRelaxed) != 0) {
+      FAULTLESS_TRY(context.storage->PopulateWrite(position, sizeof(format::Word)));
+      context.WordAt(position).store(0, std::memory_order_release);
+    }
+    if (context.storage->IsSubstituted(position, sizeof(format::Word))) {
+      return Status::Io("the end of a queue could not be written", position);
+    }
   }
   return Code::kOk;
 }
@@ -342,7 +367,7 @@ bool IsPromised(const Context& context, uint32_t shard_index, uint64_t position)
   const ShardControl& shard = context.shard(shard_index);
   const uint64_t promised = std::max(shard.flushed_sequence.load(kRelaxed), shard.flushing_sequence.load(kRelaxed));
   if (promised == 0) return false;
-  for (uint32_t size_class = 0; size_class <= format::kMaxQueueClass; size_class++) {
+  for (uint32_t size_class = 0; size_class <= format::kMaxExtentClass; size_class++) {
     const uint64_t unit = UnitOf(position) & ~((uint64_t{1} << size_class) - 1);
     EntryView extent;
     if (ReadRun(context, unit, RunKind::kQueue, &extent) && extent.size_class >= size_class) {

@@ -22,9 +22,9 @@ uint8_t* RecordScratch(Scratch which, uint64_t size);
 Status PrefaultHead(const Context& context, uint32_t shard_index, uint64_t bytes);
 
 /**
- * Under the shard's lock, which its last holder died with and whose intent has been replayed: a record that it wrote
- * behind the end of the queue and never made part of it is none any more, for a recovery either, once a flush covers
- * this. One word of one page. May wait. kIo, kNoSpace: nothing has changed.
+ * Under the shard's lock, which its last holder died with and whose intent has been replayed: records that it wrote
+ * behind the end of the queue and never made part of it are none any more, for a recovery either, once a flush covers
+ * this. One word of each: of one record, or of what a batch has in the shard. May wait. kIo, kNoSpace: do it again.
  */
 Status EraseUnfinished(const Context& context, uint32_t shard_index);
 

@@ -20,6 +20,7 @@ Status Recovery::Run() {
   // Until this is done, what is published is what is there: every check of a position needs it.
   context_.allocator().published_units.store(units_, std::memory_order_release);
   for (uint32_t i = 0; i < shards_.size(); i++) shards_[i].promised = ReadPromise(context_, i);
+  settled_batches_.store(context_.superblock.settled_batches, kRelaxed);
   FAULTLESS_TRY(CollectRuns());
   FAULTLESS_TRY(WalkExtents());
   FAULTLESS_TRY(CheckValues());
@@ -30,12 +31,19 @@ Status Recovery::Run() {
     promised.push_back(ReadPromise(context_, i));
     FAULTLESS_TRY(PlanShard(i));
   }
+  FAULTLESS_TRY(CutBatches());
+  for (Shard& shard : shards_) ForgetUnplanned(&shard);
   // So far nothing has been changed that a later recovery reads. What will be stored to needs space.
   for (uint64_t table = format::kUnitsPerGroup; table < units_; table += format::kUnitsPerGroup) {
     FAULTLESS_TRY(context_.storage->Reserve(table * format::kUnitBytes, format::kUnitBytes));
   }
   InitializeControl(context_.base + format::kControlOffset, context_.shards(), units_,
                     context_.superblock.incarnation_base);
+  // All batches that are found count from now on: the sync that ends the recovery covers them.
+  const uint64_t next_batch =
+      std::max({context_.superblock.incarnation_base, settled_batches_.load(kRelaxed), batches_end_.load(kRelaxed)});
+  context_.header().next_batch.store(next_batch, kRelaxed);
+  context_.header().settled_batches.store(next_batch, kRelaxed);
   context_.allocator().reserve_taken.store(1, kRelaxed);  // a copy may have holes, and may share its blocks
   for (uint32_t i = 0; i < shards_.size(); i++) {
     if (promised[i].position != 0) StorePromise(context_, i, promised[i]);  // a second recovery is to know it, too
@@ -62,6 +70,8 @@ void InitializeControl(std::byte* control, uint32_t shard_count, uint64_t publis
   ZeroShared(control + watermark + sizeof(format::Word), versions - watermark - sizeof(format::Word));
   auto* const header = reinterpret_cast<format::ControlHeader*>(control);
   header->magic.store(format::kControlMagic, kRelaxed);
+  header->next_batch.store(first_incarnation, kRelaxed);
+  header->settled_batches.store(first_incarnation, kRelaxed);
   auto* const allocator = reinterpret_cast<format::AllocatorControl*>(control + sizeof(format::ControlHeader));
   allocator->next_incarnation.store(first_incarnation, kRelaxed);
   allocator->published_units.store(published_units, kRelaxed);

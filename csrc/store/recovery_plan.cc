@@ -11,24 +11,27 @@ using format::RecordView;
 
 }  // namespace
 
-Status Recovery::PlanShard(uint32_t shard_index) {
+Status Recovery::PlanShard(uint32_t shard_index, uint64_t limit_position, size_t limit_extent) {
   Shard& shard = shards_[shard_index];
-  shard.plan = MakePlan(shard.extents, kNoLimit, kNoExtent);
+  shard.plan = MakePlan(shard.extents, limit_position, limit_extent);
   LayOut(&shard);
   uint64_t unsound = kNoLimit;
   while (!shard.unsound.empty()) {
     uint64_t limit;
-    size_t limit_extent;
+    size_t limit_of;
     uint64_t promised;
-    FAULTLESS_TRY(FindUnsoundLive(shard, &limit, &limit_extent, &promised));
+    FAULTLESS_TRY(FindUnsoundLive(shard, &limit, &limit_of, &promised));
     if (limit == kNoLimit) break;
     // A value that is alive and not whole was never covered by a flush, nor was anything behind it; or it is damaged.
     // What comes to light as the queue gets shorter is no damage: its value was given away when a later record came.
     if (unsound == kNoLimit) unsound = promised;
-    shard.plan = MakePlan(shard.extents, limit, limit_extent);
+    shard.plan = MakePlan(shard.extents, limit, limit_of);
     LayOut(&shard);
   }
   const bool damaged = shard.promised.position != 0 && !Covers(shard);
+  if (damaged && salvage_ == Salvage::kNone && limit_position != kNoLimit) {
+    return Status::Corrupt("a batch that a flush covered is not whole", limit_position);
+  }
   if (damaged && salvage_ == Salvage::kNone) return DamageOf(shard, unsound);
   if (damaged || salvage_ == Salvage::kAllShards) {
     // Every record that is whole, from where the youngest mark that can be believed says.
@@ -38,16 +41,18 @@ Status Recovery::PlanShard(uint32_t shard_index) {
     plan.last = shard.extents.size();
     LayOut(&shard);
   }
-  // Of the others nothing will be left.
-  std::vector<Stretch> stretches = shard.stretches;
+  return Code::kOk;
+}
+
+void Recovery::ForgetUnplanned(Shard* shard) {
+  std::vector<Stretch> stretches = shard->stretches;
   std::sort(stretches.begin(), stretches.end(), [](const Stretch& a, const Stretch& b) { return a.begin < b.begin; });
-  std::erase_if(shard.large, [&](const Large& large) {
+  std::erase_if(shard->large, [&](const Large& large) {
     const uint64_t position = large.position;
     const auto after = std::upper_bound(stretches.begin(), stretches.end(), position,
                                         [](uint64_t place, const Stretch& stretch) { return place < stretch.begin; });
     return after == stretches.begin() || position >= std::prev(after)->end;
   });
-  return Code::kOk;
 }
 
 /**

@@ -69,7 +69,7 @@ void Recovery::ReconstructExtent(uint64_t unit, int* guessed) {
   Extent extent{unit, entry.sequence.load(std::memory_order_relaxed), entry.incarnation.load(std::memory_order_relaxed),
                 format::kMaxQueueClass};
   const bool says_queue = format::KindOf(identity) == RunKind::kQueue &&
-                          format::ClassOf(identity) <= format::kMaxQueueClass &&
+                          format::ClassOf(identity) <= format::kMaxExtentClass &&
                           format::ShardOf(identity) < shards_.size();
   if (says_queue) extent.size_class = format::ClassOf(identity);
   while (!IsUnclaimed(unit, extent.size_class)) {

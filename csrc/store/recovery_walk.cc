@@ -17,6 +17,13 @@ using format::RunKind;
 
 constexpr uint64_t kReadAheadBytes = uint64_t{8} << 20;
 constexpr uint64_t kTablesAhead = 64;
+constexpr size_t kMarkBytesBeforeBatches = 32;  // of files of before there were any
+
+void Raise(std::atomic<uint64_t>* most, uint64_t to) {
+  uint64_t now = most->load(std::memory_order_relaxed);
+  while (now < to && !most->compare_exchange_weak(now, to, std::memory_order_relaxed)) {
+  }
+}
 
 }  // namespace
 
@@ -42,7 +49,7 @@ Status Recovery::CollectRuns() {
       youngest = std::max(youngest, view.incarnation);
     }
     if (valid && view.kind == RunKind::kQueue && view.shard < shards_.size() &&
-        view.size_class <= format::kMaxQueueClass) {
+        view.size_class <= format::kMaxExtentClass) {
       shards_[view.shard].extents.push_back({unit, view.sequence, view.incarnation, view.size_class});
     } else if (valid && view.kind == RunKind::kValue) {
       value_runs_.emplace_back(unit, view.size_class);
@@ -161,14 +168,29 @@ uint64_t Recovery::Resynchronize(const Extent& extent, const uint8_t* bytes, uin
 }
 
 void Recovery::NoteMark(Extent* extent, uint64_t position, const RecordView& record) {
-  format::MarkValue value;
-  if (record.value.size() != sizeof value) return;
-  std::memcpy(&value, record.value.data(), sizeof value);
+  format::MarkValue value{};
+  if (record.value.size() != sizeof value && record.value.size() != kMarkBytesBeforeBatches) return;
+  std::memcpy(&value, record.value.data(), record.value.size());
+  Raise(&settled_batches_, value.settled_batches);
   const QueuePlace promised{value.promised_tail_sequence, value.promised_sequence, value.promised_position};
   if (promised.position != 0 && extent->promised.IsBefore(promised)) extent->promised = promised;
   // One mark for each tail: the others say no more, and there may be as many as records.
   const bool known = !extent->marks.empty() && extent->marks.back().tail_sequence == value.tail_sequence;
   if (extent->end == 0 && !known) extent->marks.push_back({position, value.tail_sequence});
+}
+
+void Recovery::NoteBatch(Extent* extent, uint64_t position, const RecordView& record) {
+  Boundary boundary{position, {}};
+  if (extent->end != 0 || record.value.size() != sizeof boundary.batch) return;
+  std::memcpy(&boundary.batch, record.value.data(), sizeof boundary.batch);
+  Raise(&batches_end_, boundary.batch.number + 1);
+  extent->boundaries.push_back(boundary);
+}
+
+void Recovery::ForgetSettled(Extent* extent) const {
+  const uint64_t settled = settled_batches_.load(std::memory_order_relaxed);
+  std::erase_if(extent->boundaries, [&](const Boundary& boundary) { return boundary.batch.number < settled; });
+  extent->boundaries.shrink_to_fit();
 }
 
 void Recovery::NoteFact(uint32_t offset, const RecordView& record, uint64_t bytes, std::vector<Fact>* facts) const {
@@ -226,6 +248,7 @@ Status Recovery::Walk(Workplace* place, uint32_t shard_index, size_t extent_inde
       break;
     }
     if (record.kind == RecordKind::kMark) NoteMark(&extent, position, record);
+    if (record.kind == RecordKind::kBatch) NoteBatch(&extent, position, record);
     if (record.kind == RecordKind::kClear) extent.last_clear = position;
     if (record.kind == RecordKind::kSet && !record.runs.empty()) {
       extent.large.push_back(
@@ -235,6 +258,7 @@ Status Recovery::Walk(Workplace* place, uint32_t shard_index, size_t extent_inde
     position += bytes;
   }
   KeepFacts(&extent, place->facts);
+  ForgetSettled(&extent);
   return Code::kOk;
 }
 

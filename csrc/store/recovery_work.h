@@ -1,10 +1,11 @@
 // Purpose: the work of one recovery, in the order in which it is done: collecting the extents and walking them
 // (recovery_walk.cc), reading the large values (recovery_values.cc), planning which of the records count
-// (recovery_plan.cc), making a store out of those (recovery_rebuild.cc). Thread safety: one thread; the walk and the
-// values are read by several that it starts, each of which works on extents and values of its own. Ownership: borrows
-// the context. Invariants: docs/format.md, "Recovery"; nothing but `published_units` is stored before all shards are
-// planned. Memory: 16 bytes for each of kMostFacts records at most, 24 for each large value, some hundred for each
-// extent, and up to 2 MiB for each thread.
+// (recovery_plan.cc, recovery_batches.cc), making a store out of those (recovery_rebuild.cc). Thread safety: one
+// thread; the walk and the values are read by several that it starts, each of which works on extents and values of its
+// own. Ownership: borrows the context. Invariants: docs/format.md, "Recovery"; nothing but `published_units` is stored
+// before all shards are planned. Memory: 16 bytes for each of kMostFacts records at most, 24 for each large value, some
+// hundred for each extent, 24 for each boundary of a batch that may not be settled, and for each thread 2 MiB at most,
+// or what the extent of a large batch has.
 #pragma once
 
 #include <atomic>
@@ -70,6 +71,12 @@ class Recovery {
     uint32_t bytes;  // of the record
   };
 
+  /** Where the records begin or end that a batch has in a shard. */
+  struct Boundary {
+    uint64_t position;
+    format::BatchValue batch;
+  };
+
   /** An extent as found, and what a walk through it met. */
   struct Extent {
     uint64_t unit;
@@ -82,13 +89,14 @@ class Recovery {
       uint64_t position;
       uint64_t tail_sequence;
     };
-    std::vector<Mark> marks = {};    // before `end`: the first one with each tail
-    std::vector<Stretch> rest = {};  // behind `end`, for a salvage
-    QueuePlace promised = {};        // the furthest that its marks tell of
-    uint64_t last_clear = 0;         // position of the last record that clears the shard; 0: none
-    std::vector<Large> large = {};   // until the walk has ended
-    std::vector<Fact> facts = {};    // of all its records, in order
-    bool has_facts = false;          // else there was no room for them
+    std::vector<Mark> marks = {};           // before `end`: the first one with each tail
+    std::vector<Stretch> rest = {};         // behind `end`, for a salvage
+    QueuePlace promised = {};               // the furthest that its marks tell of
+    uint64_t last_clear = 0;                // position of the last record that clears the shard; 0: none
+    std::vector<Large> large = {};          // until the walk has ended
+    std::vector<Boundary> boundaries = {};  // of batches, before `end`
+    std::vector<Fact> facts = {};           // of all its records, in order
+    bool has_facts = false;                 // else there was no room for them
 
     uint64_t begin() const { return unit * format::kUnitBytes; }
     uint64_t limit() const { return begin() + RunBytes(size_class); }
@@ -147,7 +155,10 @@ class Recovery {
   Status Walk(Workplace* place, uint32_t shard_index, size_t extent_index);
   /** The next position at which a record's header bears the extent's seal; the extent's limit where there is none. */
   uint64_t Resynchronize(const Extent& extent, const uint8_t* bytes, uint64_t position) const;
-  static void NoteMark(Extent* extent, uint64_t position, const format::RecordView& record);
+  void NoteMark(Extent* extent, uint64_t position, const format::RecordView& record);
+  void NoteBatch(Extent* extent, uint64_t position, const format::RecordView& record);
+  /** Of batches that a flush has covered. */
+  void ForgetSettled(Extent* extent) const;
   void NoteFact(uint32_t offset, const format::RecordView& record, uint64_t bytes, std::vector<Fact>* facts) const;
   void KeepFacts(Extent* extent, const std::vector<Fact>& facts);
   /** Any thread. Reads a part of the file: kIo, with the place, unless what cannot be read counts as damage. */
@@ -178,7 +189,10 @@ class Recovery {
   bool IsUnclaimed(uint64_t unit, uint32_t size_class) const;
 
   // recovery_plan.cc
-  Status PlanShard(uint32_t shard_index);
+  /** Nothing at or behind `limit_position` counts, a position in the extent `limit_extent`. */
+  Status PlanShard(uint32_t shard_index, uint64_t limit_position = kNoLimit, size_t limit_extent = kNoExtent);
+  /** Of large values: those of records in no plan. */
+  static void ForgetUnplanned(Shard* shard);
   static Plan MakePlan(const std::vector<Extent>& extents, uint64_t limit_position, size_t limit_index);
   /**
    * Where the queue must end so that no large value is alive that is not whole: kNoLimit, or that record. And the
@@ -191,6 +205,10 @@ class Recovery {
   /** Whether a record that is not whole stands for the end of its key, rather than of the queue. */
   bool EndsItsKey(const Shard& shard, const Stretch& stretch, uint64_t position,
                   const format::RecordView& record) const;
+
+  // recovery_batches.cc
+  /** Ends queues before batches that no flush covered and that are not whole, in every shard. */
+  Status CutBatches();
 
   // recovery_rebuild.cc
   Status BuildFreeLists();
@@ -235,7 +253,9 @@ class Recovery {
   std::map<uint64_t, uint64_t> claimed_;       // runs that are what their entry says: begin → end, in units
   std::map<uint64_t, uint64_t> incarnations_;  // of these: first one of each recovery → youngest
   std::atomic<uint64_t> facts_kept_{0};
-  Workplace workplace_;  // of the thread that recovers
+  std::atomic<uint64_t> batches_end_{0};      // 1 + the highest number of a batch that was found
+  std::atomic<uint64_t> settled_batches_{0};  // flushes have covered those with lower numbers, as far as is known
+  Workplace workplace_;                       // of the thread that recovers
   std::vector<QueueEnd> queue_ends_;
   uint64_t units_ = 0;
   // Progress, in bytes: extents are read twice, value runs once.

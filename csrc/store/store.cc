@@ -6,6 +6,7 @@
 #include "format/superblock.h"
 #include "os/os.h"
 #include "store/backup.h"
+#include "store/batch.h"
 #include "store/cleaner.h"
 #include "store/clock.h"
 #include "store/compaction.h"
@@ -115,6 +116,12 @@ Status Store::Increment(Bytes key, double by, const WriteOptions& options, doubl
   const Status status = SetRecord(engine_->context(), key, rule.value(), options, &rule);
   engine_->ExtendPin();
   *result = rule.result();
+  return status;
+}
+
+Status Store::CommitBatch(std::span<const BatchEntry> entries, bool* done) {
+  const Status status = store::CommitBatch(engine_->context(), entries, done);
+  engine_->ExtendPin();
   return status;
 }
 

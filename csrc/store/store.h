@@ -103,6 +103,21 @@ struct ClearProgress {
   uint64_t number = 0;
 };
 
+/** One thing that a batch does, or asks. Of several that write one key the last one counts. */
+struct BatchEntry {
+  enum class Kind : uint8_t {
+    kSet,
+    kDelete,
+    kExpect,        // the key holds `value`, byte for byte, before the batch
+    kExpectAbsent,  // …, or nothing
+  };
+  Kind kind = Kind::kSet;
+  Bytes key;
+  Bytes value;
+  uint64_t expires_at_ms = 0;  // of what is set; 0: never
+};
+constexpr size_t kMaxBatchEntries = 65'536;
+
 /** What Increment takes for a number: this byte, then a float64, little-endian. (The encoding 'auto' of ts/codec.) */
 constexpr uint8_t kNumberMark = 4;
 constexpr size_t kNumberBytes = 1 + sizeof(double);
@@ -219,6 +234,9 @@ class Store {
   /** Adds to the number that the key holds, 0 where it is absent. kNotANumber; kOutOfRange where the result would be
    * beyond ±2^53. Then nothing has changed. */
   Status Increment(Bytes key, double by, const WriteOptions& options, double* result);
+  /** All of the batch, or nothing: to readers of every process, and whoever dies when. False in *done: a check did not
+   * hold. kOutOfRange: it is too large. (batch.h) */
+  Status CommitBatch(std::span<const BatchEntry> entries, bool* done);
   /** The value stays and gets another expiry. */
   Status Touch(Bytes key, const WriteOptions& options, bool* existed);
   /** Drops every key that is there when it begins, shard by shard. After kWouldBlock call again with the same progress.

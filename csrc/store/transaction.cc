@@ -143,12 +143,21 @@ Status Transaction::Commit() {
   return ApplyIntent(context_, intent_, shard_, shard_index_);
 }
 
+bool IsPlaceOfShard(const Context& context, uint64_t offset, uint32_t shard_index) {
+  return IsPlace(context, {offset, 1, 0}, &context.shard(shard_index));
+}
+
 bool Overlay::Capture(const Context& context, uint32_t shard_index) {
   changes_.clear();
+  of_batch_.clear();
   const format::ShardControl& shard = context.shard(shard_index);
   const uint32_t holder = shard.lock.load(std::memory_order_acquire);
   if (holder != 0 && !IsHolderDead(context, holder)) return false;
   const uint64_t count = shard.intent.count.load(std::memory_order_acquire);
+  if (count == format::kIntentOfBatch) {
+    return CaptureBatch(context, shard_index, &of_batch_) && shard.lock.load(std::memory_order_acquire) == holder &&
+           shard.intent.count.load(std::memory_order_acquire) == count;
+  }
   if (count == 0 || count > format::kIntentOps) return false;
   for (uint64_t i = 0; i < count; i++) {
     const uint64_t place = shard.intent.ops[i].place.load(std::memory_order_acquire);
@@ -163,6 +172,12 @@ bool Overlay::Capture(const Context& context, uint32_t shard_index) {
 }
 
 bool Overlay::Find(uint64_t offset, uint64_t* value) const {
+  const auto found = std::lower_bound(of_batch_.begin(), of_batch_.end(), offset,
+                                      [](const BatchOp& op, uint64_t place) { return op.place < place; });
+  if (found != of_batch_.end() && found->place == offset) {
+    *value = found->value;
+    return true;
+  }
   for (const Change& change : changes_) {
     if (offset < change.offset || (offset - change.offset) / 8 >= change.words) continue;
     *value = change.value;

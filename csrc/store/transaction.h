@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "store/batch_list.h"
 #include "store/context.h"
 
 namespace faultless::store {
@@ -70,7 +71,7 @@ class DirectChange {
 class Overlay {
  public:
   /** False where there is none, or the lock's holder lives. (A commit that met a fault leaves the lock free and the
-   * intent decided.) */
+   * intent decided.) Of a batch it is what that changes in the shard: nothing where it has not been decided. */
   bool Capture(const Context& context, uint32_t shard_index);
   bool Find(uint64_t offset, uint64_t* value) const;
 
@@ -81,6 +82,7 @@ class Overlay {
     uint64_t value;
   };
   std::vector<Change> changes_;
+  std::vector<BatchOp> of_batch_;  // by place
 };
 
 /** Words of the file as a reader sees them. */
@@ -97,6 +99,9 @@ struct Memory {
 
 /** Moves a version slot on to its next even number. For the holder of the shard's lock. */
 void EndVersion(const Context& context, format::HalfWord* version);
+
+/** Whether this is a word that a change of the shard may store to: its control words, the pending chains, units. */
+bool IsPlaceOfShard(const Context& context, uint64_t offset, uint32_t shard_index);
 
 /** Applies a decided intent and clears it. kCorrupt where it names words outside the file. */
 Status ApplyIntent(const Context& context, format::Intent* intent, format::ShardControl* shard, uint32_t shard_index);

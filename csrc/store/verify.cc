@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "store/batch_list.h"
 #include "store/store.h"
 
 namespace faultless::store {
@@ -28,6 +29,7 @@ Status Verification::Step() {
   }
   if (shard_ == nullptr) {
     if (next_shard_ == context_.shards()) {
+      FAULTLESS_TRY(CheckBatch());
       tables_ = std::make_unique<TableVerification>(context_, &findings_, next_incarnation_);
       return Code::kOk;
     }
@@ -37,6 +39,15 @@ Status Verification::Step() {
   if (!shard_->done()) return Code::kOk;
   done_bytes_ += shard_->walked_bytes();
   shard_.reset();
+  return Code::kOk;
+}
+
+/** A batch that is decided can be done. */
+Status Verification::CheckBatch() {
+  if (context_.read_only || context_.header().decided_batch.load(std::memory_order_acquire) == 0) return Code::kOk;
+  const BatchLock lock(context_);
+  if (lock.status().code() == Code::kWouldBlock) return lock.status();
+  if (!lock.status().ok()) findings_.Damaged(lock.status(), context_.OffsetOf(&context_.header().decided_batch));
   return Code::kOk;
 }
 

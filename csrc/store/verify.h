@@ -25,6 +25,7 @@ class Verification {
   VerifyReport Report() const;
 
  private:
+  Status CheckBatch();
   const Context& context_;
   Findings findings_;
   uint64_t total_bytes_ = 0;

@@ -106,7 +106,7 @@ inline ReadResult WhatWasRead(const Context& context, uint64_t changes, uint64_t
 
 /** The queue extent that `position` lies in, found by the table. */
 inline bool ExtentOf(const Context& context, uint64_t position, uint64_t* unit, format::EntryView* extent) {
-  for (uint32_t size_class = 0; size_class <= format::kMaxQueueClass; size_class++) {
+  for (uint32_t size_class = 0; size_class <= format::kMaxExtentClass; size_class++) {
     *unit = UnitOf(position) & ~((uint64_t{1} << size_class) - 1);
     if (ReadRun(context, *unit, format::RunKind::kQueue, extent) && extent->size_class >= size_class) return true;
   }

@@ -117,7 +117,7 @@ Status ShardVerification::StartWalk(const Words& words) {
 Status ShardVerification::EnterExtent(uint64_t unit, uint64_t sequence, uint64_t link_offset) {
   EntryView view;
   const bool found = ReadRun(context_, unit, RunKind::kQueue, &view) && view.shard == shard_index_ &&
-                     view.sequence == sequence && view.size_class <= format::kMaxQueueClass;
+                     view.sequence == sequence && view.size_class <= format::kMaxExtentClass;
   unit_ = unit;
   sequence_ = sequence;
   if (!found) {

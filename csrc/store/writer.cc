@@ -12,6 +12,7 @@
 #include "store/large_value.h"
 #include "store/lock.h"
 #include "store/record_queue.h"
+#include "store/write_steps.h"
 
 namespace faultless::store {
 namespace {
@@ -24,7 +25,8 @@ constexpr CleaningBudget kCleaningForSpace{4096, 1024, 4 << 20};
 constexpr SweepBudget kSweepForSpace{4096, 4 << 20, 1024};
 constexpr int kPreparations = 64;  // of a value that somebody else replaces each time
 
-/** The entry of this key, or kAbsent. */
+}  // namespace
+
 Status FindKey(const Context& context, uint32_t shard_index, uint64_t hash, Bytes key, IndexHit* hit,
                RecordFacts* facts) {
   return Probe({context}, context.shard(shard_index), format::TagOf(hash), format::FingerprintOf(hash), NeverStop,
@@ -34,6 +36,8 @@ Status FindKey(const Context& context, uint32_t shard_index, uint64_t hash, Byte
                  return status;
                });
 }
+
+namespace {
 
 /** Brings the key's index line and record into memory while no lock is held. What it finds is not believed. */
 void Touch(const Context& context, uint32_t shard_index, uint64_t hash, Bytes key) {
@@ -53,8 +57,8 @@ Status MakePlace(const Context& context, uint32_t shard_index, uint32_t tag, Ind
   }
 }
 
-/** The value runs of the record at `position`, which the caller is about to replace, and whether a flush promised them.
- * Copies: the scratch is reused. */
+}  // namespace
+
 Status RunsOf(const Context& context, uint32_t shard_index, uint64_t position, std::vector<format::RunReference>* runs,
               bool* promised) {
   format::RecordView record;
@@ -65,7 +69,6 @@ Status RunsOf(const Context& context, uint32_t shard_index, uint64_t position, s
   return Code::kOk;
 }
 
-/** The cleaning and merging that every write pays for. A failure of it is no failure of the write. */
 void PayForCleaning(const Context& context, uint32_t shard_index) {
   uint32_t left;
   bool progress;
@@ -79,10 +82,6 @@ void PayForCleaning(const Context& context, uint32_t shard_index) {
   PayForMerging(context, shard_index);
 }
 
-/**
- * What has expired in shards to which nobody writes: each write pays for one other shard, too, unless somebody is at
- * work there.
- */
 void PayElsewhere(Context& context, uint32_t written_shard) {
   const uint32_t shard_index = context.next_swept_shard.fetch_add(1, kRelaxed) % context.shards();
   auto& swept = context.hints[shard_index].swept;
@@ -99,13 +98,14 @@ void PayElsewhere(Context& context, uint32_t written_shard) {
   PayForCleaning(context, shard_index);
 }
 
-/** Pages that a fault has replaced would take stores that get lost: no write before they are back. */
 Status RequireRealPages(const Context& context) {
   if (context.storage->HasSubstitutes() && context.storage->Restore() > 0) {
     return {Code::kIo, "part of the file cannot be read"};
   }
   return Code::kOk;
 }
+
+namespace {
 
 /** Whether cleaning this shard is worth it. Deletes must get through, whatever has to be moved for that. */
 bool IsWorthCleaning(const Context& context, uint32_t shard_index, Purpose purpose) {
@@ -154,14 +154,12 @@ void CleanWithLastUnits(Context& context, bool* progress, bool* held) {
   ReleaseWord(&flush_lock);
 }
 
-/**
- * One bounded step towards more room in a full store, or on a full disk. False in *progress: there is nothing left to
- * give back. kWouldBlock, for deletes alone: somebody holds what there may be. Sets are refused at once then, as the
- * store is full.
- */
+}  // namespace
+
 Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, bool* progress) {
   *progress = false;
   bool held = false;
+  bool held_up = false;  // by a batch that no flush covers yet
   for (uint32_t i = 0; i < context.shards(); i++) {
     const uint32_t shard_index = (preferred_shard + i) % context.shards();
     const bool sweep = NeedsSweep(context, shard_index);
@@ -182,8 +180,15 @@ Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, boo
     uint32_t left = 0;
     if (!Clean(context, shard_index, kCleaningForSpace, &left).ok())
       continue;  // damage there is no fault of this write
-    *progress = true;
+    const bool stopped = context.hints[shard_index].held_up.exchange(false, kRelaxed);
+    held_up = held_up || stopped;
+    if (!stopped || left > 0) *progress = true;
     if (left > 0) break;
+  }
+  if (held_up) {
+    const Status flushed = TryFlush(context);
+    held = held || flushed.code() == Code::kWouldBlock;
+    if (flushed.ok()) *progress = true;
   }
   const uint64_t limbo = context.allocator().limbo_units.load(kRelaxed);
   if (limbo > 0) {
@@ -197,6 +202,8 @@ Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, boo
   if (!held && limbo == 0) CleanWithLastUnits(context, progress, &held);
   return !*progress && held ? Status(Code::kWouldBlock) : Status();
 }
+
+namespace {
 
 /** What a write wants of its key and is to put there. */
 struct Write {
@@ -215,11 +222,15 @@ Status Decide(const Context& context, const Write& write, const Status& found, c
   return write.rule->Decide(context, there ? hit.position : 0);
 }
 
+}  // namespace
+
 void SetExpiry(uint64_t expires_at_ms, format::RecordView* record) {
   record->flags &= static_cast<uint8_t>(~format::kRecordExpires);
   if (expires_at_ms != 0) record->flags |= format::kRecordExpires;
   record->expires_at_ms = expires_at_ms;
 }
+
+namespace {
 
 /** Nothing in the shard expires before what is noted: the record that the transaction appends included. */
 void NoteExpiry(ShardControl& shard, uint64_t expires_at_ms, Transaction* transaction) {
@@ -413,6 +424,8 @@ Status WithRoom(Context& context, uint32_t shard_index, Purpose purpose, const A
   }
 }
 
+}  // namespace
+
 Status CheckWrite(const Context& context, Bytes key, uint64_t value_bytes) {
   if (context.read_only) return Code::kReadOnly;
   if (key.empty()) return Code::kKeyEmpty;
@@ -420,6 +433,8 @@ Status CheckWrite(const Context& context, Bytes key, uint64_t value_bytes) {
   if (value_bytes > kMaxValueBytes) return Code::kValueTooLarge;
   return Code::kOk;
 }
+
+namespace {
 
 /** Runs `attempt(write)` with all that a write may need besides. */
 template <typename Attempt>
@@ -433,6 +448,7 @@ Status RunWrite(Context& context, const Write& write, Purpose purpose, const Att
   }
   FAULTLESS_TRY(status);
   PayElsewhere(context, context.ShardOfHash(write.hash));
+  FlushWhereHeldUp(context, context.ShardOfHash(write.hash));
   FlushWhereLimboIsLarge(context);
   GiveBackFreeSpace(context);
   return Code::kOk;

@@ -4,37 +4,12 @@
 
 #include "store/engine.h"
 #include "store/verify.h"
-#include "store_cuts_model.h"
+#include "store_cuts_world.h"
 #include "store_ledger.h"
 
 namespace store_test {
 
 using faultless::store::WriteOptions;
-
-/** A machine that has the store open. */
-struct World {
-  explicit World(const Model& state) : model(state) {}
-  World(const World&) = delete;
-  ~World() {
-    store.reset();
-    if (disk != nullptr) disk->at_sync = nullptr;
-  }
-
-  struct Moment {
-    std::shared_ptr<SimulatedDisk> disk;
-    Model model;
-    uint64_t boot;  // in which it is opened; 0: a new one, the power was gone
-    std::string what;
-  };
-
-  std::shared_ptr<SimulatedDisk> disk;
-  std::shared_ptr<Store> store;
-  Model model;
-  uint64_t boot = 1;
-  int depth = 0;  // cuts in its past
-  std::string what;
-  std::vector<Moment> pending;  // to be looked at once the operation is over
-};
 
 class PowerCutRun {
  public:
@@ -199,6 +174,33 @@ class PowerCutRun {
     return status;
   }
 
+  /** Sets and deletes of keys that are not incremented, some of them expected to hold what they hold. */
+  Status Batch(World* world) {
+    BatchOf batch(keys_);
+    for (uint64_t i = 1 + Below(&random_, load_.longest_batch); i > 0; i--) {
+      const size_t key = Below(&random_, keys_.size());
+      if (key % 8 == 7 || batch.Has(key)) continue;
+      if (Chance(&random_, 20)) batch.ExpectWhatItHolds(*world->store, key);
+      if (Chance(&random_, load_.delete_percent)) {
+        batch.Delete(key);
+        continue;
+      }
+      uint64_t size = Below(&random_, load_.longest);
+      if (Chance(&random_, load_.large_percent)) size = 65'536 + Below(&random_, load_.largest - 65'536);
+      const uint64_t number = ++number_;
+      batch.Set(key, number, size, ChooseExpiry(*world, number).expires_at_ms);
+      sizes_[key] = 0;  // not followed
+    }
+    world->model.BeginBatch(batch.writes());
+    bool done = false;
+    const Status status = Guarded(world, [&] { return batch.Commit(*world->store, &done); });
+    EXPECT_TRUE(done || !status.ok()) << world->what << "a check of what was held";
+    world->model.End(status);
+    counters_[kBatches]++;
+    if (status.code() == Code::kStoreFull) counters_[kFull]++;
+    return status;
+  }
+
   Status Flush(World* world) {
     world->model.Begin(Action::kFlush);
     const Status status = Guarded(world, [&] { return Patiently([&] { return world->store->Flush(); }); });
@@ -248,6 +250,12 @@ class PowerCutRun {
       Reopen(world);
     } else {
       // New keys one after the other, so that many of them are there soon.
+      if (Chance(&random_, load_.batch_percent)) {
+        MustOrFull(world, Batch(world));
+        PassTime(Below(&random_, 30));
+        NoteClock(world);
+        return;
+      }
       const size_t key = next_key_ < keys_.size() && Chance(&random_, 60) ? next_key_++ : Below(&random_, keys_.size());
       if (Chance(&random_, load_.delete_percent)) {
         MustOrFull(world, Delete(world, key));
@@ -306,7 +314,7 @@ class PowerCutRun {
       left_--;
       if (world->depth > 0) counters_[kCutsOfRecovered]++;
       constexpr Counter kOf[] = {kCutsBetween, kCutsInSet,   kCutsInDelete, kCutsInClear,
-                                 kCutsInFlush, kCutsInClose, kCutsInOpen};
+                                 kCutsInFlush, kCutsInClose, kCutsInOpen,   kCutsInBatch};
       counters_[action == Action::kOpen && world->model.unrecovered ? kCutsInRecovery
                                                                     : kOf[static_cast<size_t>(action)]]++;
       if (in_sync_) counters_[kCutsInSync]++;
@@ -413,6 +421,14 @@ class PowerCutRun {
       const bool allowed = before.unrecovered || before.IsUnderWay(i) ? held.Allows(i, found[i]) : held.Is(i, found[i]);
       EXPECT_TRUE(allowed) << world->what << load_.name << keys_[i] << "has number" << found[i] << "promised was"
                            << before.durable[i] << "last" << before.now[i] << "recovered" << steps;
+    }
+    for (const Model::Batch& batch : before.batches) {
+      bool old = false;
+      bool done = false;
+      held.Judge(batch, found, load_.expired_percent > 0, &old, &done);
+      EXPECT_FALSE(old && done) << world->what << load_.name << "half of a batch of" << batch.writes.size()
+                                << "is there";
+      if (before.unrecovered && old != done) counters_[done ? kBatchesKept : kBatchesLost]++;
     }
     // An open that recovers, and one after a close, promises what is there; the death of a process promises nothing.
     if (before.unrecovered || steps > 0) {

@@ -34,6 +34,7 @@ enum Counter : size_t {
   kCutsInClose,
   kCutsInOpen,
   kCutsInRecovery,
+  kCutsInBatch,
   kCutsInSync,
   kCutsAfterSync,
   kCutsOfRecovered,
@@ -44,6 +45,9 @@ enum Counter : size_t {
   kSets,
   kDeletes,
   kClears,
+  kBatches,
+  kBatchesKept,
+  kBatchesLost,
   kFlushes,
   kEngineFlushes,
   kCloses,
@@ -74,6 +78,7 @@ constexpr std::array<const char*, kCounters> kCounterNames = {"cuts",
                                                               "in close",
                                                               "in open",
                                                               "in recovery",
+                                                              "in batch",
                                                               "in a sync",
                                                               "right after a sync",
                                                               "of what a cut had left",
@@ -84,6 +89,9 @@ constexpr std::array<const char*, kCounters> kCounterNames = {"cuts",
                                                               "sets",
                                                               "deletes",
                                                               "clears",
+                                                              "batches",
+                                                              "batches without a flush kept by a cut",
+                                                              "batches lost by a cut",
                                                               "flushes",
                                                               "flushes by the engine",
                                                               "clean closes",
@@ -176,7 +184,7 @@ struct Expiry {
 using Expiries = std::unordered_map<uint64_t, Expiry>;
 constexpr uint64_t kNoExpiry = ~uint64_t{0};
 
-enum class Action : uint8_t { kNone, kSet, kDelete, kClear, kFlush, kClose, kOpen };
+enum class Action : uint8_t { kNone, kSet, kDelete, kClear, kFlush, kClose, kOpen, kBatch };
 
 /**
  * For each key the number of its value at the last completed flush, and those that it has had since; 0: absent. A value
@@ -195,6 +203,13 @@ struct Model {
   bool opening = false;           // whoever opens the store finishes that, or dies of it as well
   size_t key = 0;
   uint64_t number = 0;
+  /** Keys and the numbers of their values; 0: deleted. */
+  struct Batch {
+    std::vector<std::pair<size_t, uint64_t>> writes;
+    bool cleared = false;  // a clear came later: what it has taken does not tell
+  };
+  std::vector<Batch> batches;     // since the last flush, that under way among them
+  Batch batch;                    // under way, or when the process died
   uint64_t clock_ms = 0;          // of the store
   uint64_t flushed_clock_ms = 0;  // when the last flush completed: the clock never goes back behind it
   bool unrecovered = false;       // what memory held is lost, and nobody has opened the store since
@@ -205,7 +220,24 @@ struct Model {
     number = value;
     NoteUnderWay();
   }
+  void BeginBatch(std::vector<std::pair<size_t, uint64_t>> writes) {
+    batch = {std::move(writes)};
+    Begin(Action::kBatch);
+  }
   void End(const Status& status) {
+    if (action == Action::kBatch && status.ok()) {
+      for (const auto& [at, value] : batch.writes) {
+        // As a delete that found an expired value gone: when the clock goes back it may show again.
+        if (value == 0 && now[at] != 0 && MayBeExpired(now[at])) ghosts[at].push_back(now[at]);
+        now[at] = value;
+      }
+    }
+    if (action == Action::kBatch && !status.ok()) {
+      batches.pop_back();
+      for (const auto& [at, value] : batch.writes) {
+        if (value != 0) std::erase(later[at], value);
+      }
+    }
     if (action == Action::kSet || action == Action::kDelete) {
       if (status.ok()) {
         now[key] = number;
@@ -221,6 +253,7 @@ struct Model {
     durable = now;
     flushed_clock_ms = std::max(flushed_clock_ms, clock_ms);
     for (auto& numbers : later) numbers.clear();
+    batches.clear();
     for (size_t i = 0; i < now.size(); i++) {
       if (now[i] != 0) ghosts[i].clear();
     }
@@ -236,11 +269,33 @@ struct Model {
       }
       later[i].clear();
     }
+    batches.clear();
     now = durable = found;
     unrecovered = false;
     action = Action::kNone;
   }
+  /**
+   * How much of a batch is found: whether some of its keys show what they had before it, and some what it gave them.
+   * What a later write gave them tells nothing: where no flush has covered that, a cut may take the batch alone.
+   */
+  void Judge(const Batch& one, const std::vector<uint64_t>& found, bool expiring, bool* before, bool* after) const {
+    *before = *after = false;
+    for (const auto& [at, value] : one.writes) {
+      if (value == 0 || (found[at] == 0 && (one.cleared || expiring))) continue;
+      std::vector<uint64_t> history{durable[at]};
+      history.insert(history.end(), later[at].begin(), later[at].end());
+      const auto place = std::find(history.begin(), history.end(), value);
+      const bool earlier = std::find(history.begin(), place, found[at]) != place;
+      const bool later_on = std::find(place, history.end(), found[at]) != history.end();
+      *before = *before || (earlier && !later_on);
+      *after = *after || found[at] == value;
+    }
+  }
   bool IsUnderWay(size_t at) const {
+    if (action == Action::kBatch) {
+      return std::any_of(batch.writes.begin(), batch.writes.end(),
+                         [&](const auto& write) { return write.first == at; });
+    }
     return action == Action::kClear || ((action == Action::kSet || action == Action::kDelete) && at == key);
   }
   /** Whether a key may show this. */
@@ -271,6 +326,11 @@ struct Model {
     if (action == Action::kDelete) later[key].push_back(0);
     if (action == Action::kClear) {
       for (auto& numbers : later) numbers.push_back(0);
+      for (Batch& one : batches) one.cleared = true;
+    }
+    if (action == Action::kBatch) {
+      for (const auto& [at, value] : batch.writes) later[at].push_back(value);
+      batches.push_back(batch);
     }
   }
 };
@@ -364,6 +424,8 @@ struct Workload {
   uint64_t large_percent = 0;
   uint64_t largest = 300'000;
   uint64_t delete_percent = 10;
+  uint64_t batch_percent = 0;
+  uint64_t longest_batch = 12;
   uint64_t expired_percent = 0;
   uint64_t clear_permille = 0;
   uint64_t flush_permille = 20;
@@ -374,6 +436,7 @@ struct Workload {
 inline Workload ChooseWorkload(Random* random) {
   Workload load;
   load.delete_percent = Below(random, 40);
+  load.batch_percent = Chance(random, 50) ? 5 + Below(random, 30) : 0;
   load.flush_permille = std::array<uint64_t, 4>{4, 20, 60, 200}[Below(random, 4)];
   load.close_permille = Below(random, 3) * 8;
   load.expired_percent = Chance(random, 25) ? 5 + Below(random, 40) : 0;
@@ -410,7 +473,16 @@ inline Workload ChooseWorkload(Random* random) {
     load.longest = 120'000;
     load.large_percent = 10;
     load.largest = 400'000;
-  } else if (kind < 86) {
+  } else if (kind < 84) {
+    load.name = "batches";  // and cleaning between them, in several shards
+    load.shards = 2 + static_cast<uint32_t>(Below(random, 5));
+    load.keys = 10 + Below(random, 60);
+    load.longest = 200 + Below(random, 8'000);
+    load.large_percent = Chance(random, 30) ? 5 : 0;
+    load.largest = 200'000;
+    load.batch_percent = 40 + Below(random, 60);
+    load.longest_batch = 2 + Below(random, 30);
+  } else if (kind < 88) {
     load.name = "expiring";
     load.keys = 4 + Below(random, 12);
     load.large_percent = 50;

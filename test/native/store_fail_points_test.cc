@@ -96,6 +96,52 @@ TEST(StoreFailPoints, WritesThatDependOnWhatIsThere) {
   });
 }
 
+TEST(StoreFailPoints, Batches) {
+  ForEachPlace([](const harness::TemporaryDirectory& directory) {
+    std::vector<Operation> operations = SomeKeys(60, 60);
+    operations.push_back({Action::kSet, "key0", 1, 270'000});
+    const std::tuple<const char*, const char*, uint64_t> tried[] = {
+        {"small batch", "x4", 60},
+        {"batch of large values", "x24", 200'000},
+        {"batch with new extents and splits", "x3000", 60},
+    };
+    for (const auto& [name, key, size] : tried) {
+      Scenario scenario;
+      MakeScenario(directory, name, operations, {Action::kBatch, key, 7, size}, &scenario, /*flush_first=*/true);
+      TryBoth(scenario, directory);
+      // And on top of a death in the midst of another one: who opens the store settles that, and may be killed there.
+      Killer counting(scenario, directory, Seed());
+      std::vector<uint64_t> points;
+      counting.ChoosePoints(false, MostKills(), &points);
+      const size_t deaths = std::min<size_t>(std::max<size_t>(MostKills() / 12, 1), points.size());
+      std::mt19937_64 random(Seed());
+      for (size_t i = 0; i < deaths; i++) {
+        // Most of them near the end: there it is decided.
+        const uint64_t point = points[random() % 3 == 0 ? random() % points.size()
+                                                        : points.size() - 1 - random() % (points.size() / 4 + 1)];
+        for (const bool opens : {true, false}) {
+          Scenario again = scenario;
+          again.name += opens ? ", opened after a death" : ", another one after a death";
+          again.deaths = {{{Action::kBatch, key, 5, size}, point}};
+          if (opens) again.operation = {Action::kOpen, "", 0, 0};
+          // What the dead one left is the state before.
+          Killer(again, directory, Seed()).Prepare();
+          const auto store = Open(directory.File("victim.store"), again.max_bytes);
+          MapSink found;
+          ScanAll(*store, &found);
+          ASSERT_OK(store->Close());
+          again.before.clear();
+          for (const auto& [name_of, value] : found.entries) again.before[name_of] = NumberOf(name_of, value);
+          Killer killer(again, directory, Seed());
+          killer.Try(false, MostKills() / 3 + 1);
+          if (!opens) killer.Try(true, MostKills() / 3 + 1);
+          std::printf("    %s at %lu: %lu kills\n", again.name.c_str(), point, killer.kills());
+        }
+      }
+    }
+  });
+}
+
 TEST(StoreFailPoints, Sweeping) {
   ForEachPlace([](const harness::TemporaryDirectory& directory) {
     const std::string empty = directory.File("empty");

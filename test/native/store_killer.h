@@ -15,7 +15,19 @@ namespace store_test {
 using faultless::fail_points;
 using harness::Child;
 
-enum class Action : uint8_t { kSet, kDelete, kClear, kFlush, kOpen, kClose, kCompact, kSwap, kIncrement, kTouch };
+enum class Action : uint8_t {
+  kSet,
+  kDelete,
+  kClear,
+  kFlush,
+  kOpen,
+  kClose,
+  kCompact,
+  kSwap,
+  kIncrement,
+  kTouch,
+  kBatch
+};
 
 struct Operation {
   Action action = Action::kSet;
@@ -77,6 +89,44 @@ inline Status Touch(Store& store, const Operation& operation) {
   return Patiently([&] { return store.Touch(AsBytes(operation.key), {store.ExpiryAfter(1'000'000'000)}, &existed); });
 }
 
+/** What a batch does, named after how many entries it has: "x24". Its first value is as large as the operation says. */
+struct BatchWrite {
+  std::string key;
+  uint64_t number;  // 0: is deleted
+  uint64_t size;
+};
+inline std::vector<BatchWrite> WritesOf(const Operation& operation) {
+  std::vector<BatchWrite> writes;
+  if (operation.action != Action::kBatch) return writes;
+  const uint64_t count = std::stoull(operation.key.substr(1));
+  for (uint64_t i = 0; i < count; i++) {
+    const std::string old = "key" + std::to_string(i);
+    if (i % 4 == 1) {
+      writes.push_back({old, 0, 0});
+    } else {
+      const std::string key = i % 4 == 3 ? "new" + old : old;
+      writes.push_back({key, operation.number, i == 0 ? operation.size : 40 + i % 200});
+    }
+  }
+  return writes;
+}
+
+inline Status Batch(Store& store, const Operation& operation) {
+  const std::vector<BatchWrite> writes = WritesOf(operation);
+  std::vector<std::string> values;
+  for (const BatchWrite& write : writes) values.push_back(MakeValue(write.key, write.number, write.size));
+  std::vector<faultless::store::BatchEntry> entries;
+  using Kind = faultless::store::BatchEntry::Kind;
+  for (size_t i = 0; i < writes.size(); i++) {
+    entries.push_back({writes[i].number == 0 ? Kind::kDelete : Kind::kSet, AsBytes(writes[i].key), AsBytes(values[i])});
+  }
+  entries.push_back({Kind::kExpectAbsent, AsBytes(operation.key), {}});
+  bool done = false;
+  const Status status = Patiently([&] { return store.CommitBatch(entries, &done); });
+  EXPECT_TRUE(done || !status.ok());
+  return status;
+}
+
 inline Status Run(Store& store, const Operation& operation) {
   bool existed;
   switch (operation.action) {
@@ -98,6 +148,8 @@ inline Status Run(Store& store, const Operation& operation) {
       return Increment(store, operation);
     case Action::kTouch:
       return Touch(store, operation);
+    case Action::kBatch:
+      return Batch(store, operation);
     case Action::kOpen:
       break;
   }
@@ -112,6 +164,13 @@ inline void Apply(const Operation& operation, Model* model) {
   if (SetsItsKey(operation.action)) (*model)[operation.key] = operation.number;
   if (operation.action == Action::kDelete) model->erase(operation.key);
   if (operation.action == Action::kClear) model->clear();
+  for (const BatchWrite& write : WritesOf(operation)) {
+    if (write.number == 0) {
+      model->erase(write.key);
+    } else {
+      (*model)[write.key] = write.number;
+    }
+  }
 }
 
 // ───────────────────────────────────────────────────────────── the child
@@ -294,7 +353,12 @@ class Killer {
         EXPECT_TRUE(same) << what_ << key << "a shard is cleared in part";
       }
     }
-    if (!scenario_.before.contains(scenario_.operation.key) && !found.entries.contains(scenario_.operation.key)) {
+    if (scenario_.operation.action == Action::kBatch) {
+      const auto at = found.entries.find("newkey3");
+      const bool done = at != found.entries.end() && NumberOf(at->first, at->second) == after["newkey3"];
+      seen = done ? after : scenario_.before;
+    } else if (!scenario_.before.contains(scenario_.operation.key) &&
+               !found.entries.contains(scenario_.operation.key)) {
       seen.erase(scenario_.operation.key);
     }
     Expect(found, store, seen);
@@ -307,8 +371,10 @@ class Killer {
     // Before anybody settles anything on purpose: what a reader finds.
     std::string early;
     const bool early_there = Get(*store, scenario_.operation.key.empty() ? "x" : scenario_.operation.key, &early).ok();
+    const bool batch = scenario_.operation.action == Action::kBatch;
+    const bool early_after = batch && ExpectWhole(store);
     for (const auto& [key, number] : scenario_.before) {
-      if (key == scenario_.operation.key || scenario_.operation.action == Action::kClear || Skip()) continue;
+      if (key == scenario_.operation.key || scenario_.operation.action == Action::kClear || batch || Skip()) continue;
       std::string value;
       EXPECT_OK(Get(*store, key, &value)) << what_ << key;
       EXPECT_EQ(NumberOf(key, value), number) << what_ << key;
@@ -333,6 +399,10 @@ class Killer {
     MapSink settled;
     ScanAll(*store, &settled);
     ExpectOneOfTwo(settled, *store);
+    if (batch) {
+      EXPECT_EQ(model_.contains("newkey3") && model_.at("newkey3") == scenario_.operation.number, early_after)
+          << what_ << "what readers saw was taken back";
+    }
     const auto now = settled.entries.find(scenario_.operation.key);
     const uint64_t early_number = early_there ? NumberOf(scenario_.operation.key, early) : 0;
     const bool was_new =
@@ -344,6 +414,54 @@ class Killer {
       EXPECT_TRUE(now == settled.entries.end()) << what_ << "what was deleted is back";
     }
     GoOnWriting(store);
+  }
+
+  /** Readers of all kinds see all of a batch or nothing, before anybody has settled anything. True: all of it. */
+  bool ExpectWhole(Store* store) {
+    OpenOptions options;
+    options.path = path_;
+    options.read_only = true;
+    std::shared_ptr<Store> reader;
+    EXPECT_OK(Store::Open(options, &reader)) << what_;
+    bool after = false;
+    const auto expect = [&](Store& one, bool first) {
+      const std::vector<BatchWrite> writes = WritesOf(scenario_.operation);
+      std::vector<Bytes> keys;
+      std::vector<StringSink> sinks(writes.size());
+      std::vector<faultless::store::ValueSink*> pointers;
+      std::vector<Code> codes(writes.size());
+      for (size_t i = 0; i < writes.size(); i++) {
+        keys.push_back(AsBytes(writes[i].key));
+        pointers.push_back(&sinks[i]);
+      }
+      EXPECT_OK(Patiently([&] { return one.GetMany(keys, pointers, codes); })) << what_;
+      Model expected = scenario_.before;
+      if (first) {
+        after = codes[3] == Code::kOk && NumberOf(writes[3].key, sinks[3].value) == scenario_.operation.number;
+      }
+      if (after) Apply(scenario_.operation, &expected);
+      for (size_t i = 0; i < writes.size(); i++) {
+        const auto at = expected.find(writes[i].key);
+        const bool right = at == expected.end()
+                               ? codes[i] == Code::kAbsent
+                               : codes[i] == Code::kOk && NumberOf(at->first, sinks[i].value) == at->second;
+        EXPECT_TRUE(right) << what_ << (first ? "read only:" : "") << writes[i].key << "after" << after;
+        if (i % 7 != 0) continue;
+        // One at a time, as well.
+        std::string value;
+        const Status status = Get(one, writes[i].key, &value);
+        EXPECT_TRUE(status.code() == codes[i] && (!status.ok() || value == sinks[i].value)) << what_ << writes[i].key;
+      }
+    };
+    if (reader != nullptr) {
+      expect(*reader, true);
+      MapSink all;
+      ScanAll(*reader, &all);
+      EXPECT_EQ(NumberOf("newkey3", all.entries["newkey3"]) == scenario_.operation.number, after) << what_;
+      EXPECT_OK(reader->Close());
+    }
+    expect(*store, false);
+    return after;
   }
 
   void GoOnWriting(Store* store) {

@@ -41,6 +41,7 @@ export function settle(
       case Kind.delete:
       case Kind.compareAndSet:
       case Kind.touch:
+      case Kind.batch:
         value = answer === Answer.ok;
         break;
     }

@@ -16,6 +16,8 @@ export const Kind = {
   touch: 11,
   /** Of several steps (steps.ts): the native part never sees it. */
   update: 12,
+  /** Of several keys: each one that it writes has a claim of this kind. */
+  batch: 13,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -32,6 +34,7 @@ export function isWrite(kind: Kind): boolean {
     case Kind.increment:
     case Kind.touch:
     case Kind.update:
+    case Kind.batch:
       return true;
     default:
       return false;
@@ -40,7 +43,7 @@ export function isWrite(kind: Kind): boolean {
 
 /**
  * One call on its way: from the call until its promise is settled and it has taken effect. Also one key of a getMany
- * ({@link Request.claims}): that is in the key table in the place of the whole.
+ * or batch ({@link Request.claims}): that is in the key table in the place of the whole.
  *
  * There is one of these per call and nothing else, so its size counts.
  */

@@ -99,7 +99,7 @@ export class Request {
   readonly operations: Operation[] = [];
   /** Of its first call, where somebody wants to know how long it takes; else 0. */
   readonly startTime: number = startTime();
-  /** Of a getMany: one for each key. */
+  /** Of a getMany or a batch: one for each key. */
   claims: Operation[] | undefined;
   /** In another request, and still to come before this one starts. */
   readonly predecessors: (Operation | Request)[] = [];
@@ -210,6 +210,17 @@ export class Request {
   appendMany(keys: Buffer, resolve: (value: any) => void, reject: (reason: unknown) => void): Operation {
     const list = { prefix: -1, data: keys, owned: true };
     return this.append(Kind.getMany, undefined, undefined, 0, list, false, resolve, reject, false);
+  }
+
+  /** Appends a batch: `entries` is the list that csrc/binding/store_batch.h describes. */
+  appendBatch(
+    entries: Buffer,
+    resolve: (value: any) => void,
+    reject: (reason: unknown) => void,
+    system: boolean,
+  ): Operation {
+    const list = { prefix: -1, data: entries, owned: true };
+    return this.append(Kind.batch, undefined, undefined, 0, list, false, resolve, reject, system);
   }
 
   /** Leaves an operation out; only before the native part has it. */

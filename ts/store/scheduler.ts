@@ -130,6 +130,40 @@ export class Scheduler {
     if (signal !== undefined) this.#aborts.listen(operation, signal);
   }
 
+  /**
+   * Queues a batch: after everything under way on the keys that it writes, and after the writes of those that it only
+   * checks. `names`: of its keys, whether it writes them; `entries`: see csrc/binding/store_batch.h.
+   */
+  submitBatch(
+    names: ReadonlyMap<string, boolean>,
+    entries: Buffer,
+    resolve: (value: any) => void,
+    reject: (reason: unknown) => void,
+    signal: AbortSignal | undefined,
+    system: boolean,
+  ): void {
+    const request = new Request();
+    const operation = request.appendBatch(entries, resolve, reject, system);
+    if (system) this.#commit.owe();
+    if (this.#barrier !== undefined) this.#awaitRequest(request, this.#barrier);
+    request.claims = [];
+    for (const [name, writes] of names) {
+      const hash = hashOf(name);
+      const kind = writes ? Kind.batch : Kind.getMany;
+      const claim = new Operation(kind, request, operation.index, name, hash, undefined, undefined, false);
+      request.claims.push(claim);
+      for (const conflict of this.#keys.conflicts(name, hash, writes)) {
+        // What it takes from now on could have to wait for this batch.
+        if (conflict.request === this.#dependent) this.#close(this.#dependent);
+        this.#awaitOperation(request, conflict);
+      }
+      this.#keys.add(claim);
+    }
+    this.#unfinished.add(request);
+    this.#close(request);
+    if (signal !== undefined) this.#aborts.listen(operation, signal);
+  }
+
   /** Queues an update: nothing else on the key begins before it is over. */
   submitSteps(
     key: Key,
@@ -196,7 +230,7 @@ export class Scheduler {
       if (operation.over) continue;
       const { request } = operation;
       // Alone where nothing else has to come before it, else with all of its request.
-      if (request.waiting === 0 && operation.kind !== Kind.getMany) this.#finishOperation(operation);
+      if (request.waiting === 0 && request.claims === undefined) this.#finishOperation(operation);
       else this.#finishRequest(request);
     }
   }
@@ -537,7 +571,8 @@ export class Scheduler {
 
 /** It has changed nothing that a flush could cover. */
 function isRefused(kind: Kind, answer: number): boolean {
-  return answer === Answer.absent && (kind === Kind.compareAndSet || kind === Kind.touch);
+  if (answer !== Answer.absent) return false;
+  return kind === Kind.compareAndSet || kind === Kind.touch || kind === Kind.batch;
 }
 
 const noSlabs: readonly (Buffer | undefined)[] = [];

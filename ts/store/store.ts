@@ -10,6 +10,7 @@ import { type Location, toPath } from '../location.js';
 import type { LongWork, ReadOptions } from '../options.js';
 import { compareAndSet, increment, incrementSync, setExpiringSync, update } from './atomic.js';
 import { backup } from './backup.js';
+import { Batch } from './batch.js';
 import { compact } from './compaction.js';
 import { tellError } from './diagnostics.js';
 import { Iteration, iterateSync, toKeyEncoding } from './iteration.js';
@@ -240,6 +241,15 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
    */
   compareAndSet(key: Key, expected: In | undefined, value: In | undefined, options?: WriteOptions): Promise<boolean> {
     return compareAndSet(this.#core, key, expected, value, options);
+  }
+
+  /**
+   * Begins a batch: sets, deletes and checks that its {@link Batch.commit} does all together or not at all, to readers
+   * of every process, and across a crash.
+   */
+  batch(): Batch<In> {
+    this.#core.checkOpen();
+    return new Batch<In>(this.#core);
   }
 
   /**

@@ -16,6 +16,7 @@ struct CleaningBudget {
   uint32_t scanned_records;
   uint32_t moved_records;
   uint64_t moved_bytes;
+  uint64_t evicted_bytes = 0;  // of live records and their values, at most (eviction.h); 0: what lives is moved
 };
 /** What one write pays. */
 constexpr CleaningBudget kCleaningPerWrite{64, 8, 64 * 1024};

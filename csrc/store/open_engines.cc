@@ -98,13 +98,7 @@ Status AcquireEngine(const OpenOptions& options, std::shared_ptr<Engine>* engine
     Status status = Engine::ReadSuperblock(fd, &block);
     os::CloseFile(fd);
     FAULTLESS_TRY(status);
-    if (options.kept.max_bytes != 0 &&
-        options.kept.max_bytes / format::kUnitBytes * format::kUnitBytes != block.max_bytes) {
-      return {Code::kFormat, "the store was created with another maxBytes"};
-    }
-    if (!options.kept.codec.empty() && options.kept.codec != block.codec) {
-      return {Code::kFormat, "the store was created with another encoding"};
-    }
+    FAULTLESS_TRY(Engine::CheckKept(block, options.kept));
     if (options.pin) FAULTLESS_TRY(open->Pin());
     entry->users++;
     *engine = std::move(open);

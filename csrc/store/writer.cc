@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "store/cleaner.h"
 #include "store/clock.h"
+#include "store/eviction.h"
 #include "store/expiry_sweep.h"
 #include "store/flush.h"
 #include "store/give_back.h"
@@ -125,9 +126,10 @@ bool IsWorthCleaning(const Context& context, uint32_t shard_index, Purpose purpo
   return garbage >= format::kUnitBytes / 4 && garbage >= shard.live_bytes.load(kRelaxed) / 8;
 }
 
-/** One bounded step towards more room in a full store, or on a full disk. False in *progress: there is nothing left to
- * give back. */
-Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, bool* progress) {
+/** One bounded step towards more room for so many bytes in a full store, or on a full disk. False in *progress: there
+ * is nothing left to give back. */
+Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, uint64_t bytes, bool* progress) {
+  if (context.evicts()) return EvictForRoom(context, bytes, progress);
   *progress = false;
   for (uint32_t i = 0; i < context.shards(); i++) {
     const uint32_t shard_index = (preferred_shard + i) % context.shards();
@@ -317,8 +319,9 @@ Status TryDelete(Context& context, const Write& write, bool* existed) {
   if (context.storage->HasSubstitutes()) return {Code::kIo, "part of the file cannot be read"};
   if (context.storage->SubstituteChanges() != changes_before) return Code::kWouldBlock;
   FAULTLESS_TRY(decided);
-  if (found.code() == Code::kAbsent) return Code::kOk;
-  FAULTLESS_TRY(found);
+  const bool absent = found.code() == Code::kAbsent;
+  if (absent && !MayComeBack(context, shard_index)) return Code::kOk;
+  if (!absent) FAULTLESS_TRY(found);
   format::RecordView tombstone;
   tombstone.kind = RecordKind::kTombstone;
   tombstone.key = key;
@@ -333,6 +336,7 @@ Status TryDelete(Context& context, const Write& write, bool* existed) {
   format::EncodeRecord(tombstone, scratch);
   Transaction transaction(context, &shard.intent, &shard, shard_index);
   Append(context, shard_index, scratch, bytes, &transaction);
+  if (absent) return transaction.Commit();
   RemoveEntry(context, &transaction, hit);
   transaction.Add(shard.keys, -1);
   transaction.Add(shard.live_bytes, -static_cast<int64_t>(old.bytes));
@@ -348,14 +352,14 @@ Status TryDelete(Context& context, const Write& write, bool* existed) {
 
 /** Runs `attempt` again as long as a store that is full, or whose device is, can be given more room. */
 template <typename Attempt>
-Status WithRoom(Context& context, uint64_t hash, Purpose purpose, const Attempt& attempt) {
+Status WithRoom(Context& context, const Write& write, Purpose purpose, const Attempt& attempt) {
   FAULTLESS_TRY(RequireRealPages(context));
   constexpr int kAttempts = 1000;
   for (int i = 0;; i++) {
     const Status status = attempt();
     if (!IsOutOfSpace(status) || i == kAttempts) return status;
     bool progress;
-    FAULTLESS_TRY(MakeRoom(context, context.ShardOfHash(hash), purpose, &progress));
+    FAULTLESS_TRY(MakeRoom(context, context.ShardOfHash(write.hash), purpose, write.value.size(), &progress));
     if (!progress) return status;
   }
 }
@@ -365,6 +369,10 @@ Status CheckWrite(const Context& context, Bytes key, uint64_t value_bytes) {
   if (key.empty()) return Code::kKeyEmpty;
   if (key.size() > kMaxKeyBytes) return Code::kKeyTooLong;
   if (value_bytes > kMaxValueBytes) return Code::kValueTooLarge;
+  // Not to be found out by evicting all the others.
+  if (context.evicts() && IsTooLarge(context, value_bytes)) {
+    return {Code::kStoreFull, "the value takes more than half of what the store can hold"};
+  }
   return Code::kOk;
 }
 
@@ -373,13 +381,14 @@ template <typename Attempt>
 Status RunWrite(Context& context, const Write& write, Purpose purpose, const Attempt& attempt) {
   Status status;
   for (int i = 0; i < kPreparations; i++) {
-    status = WithRoom(context, write.hash, purpose, [&] { return attempt(write); });
+    status = WithRoom(context, write, purpose, [&] { return attempt(write); });
     if (status.code() != Code::kCold) break;
     FAULTLESS_TRY(write.rule->Prepare(context));
     status = Code::kWouldBlock;
   }
   FAULTLESS_TRY(status);
   PayElsewhere(context, context.ShardOfHash(write.hash));
+  if (context.evicts()) PayForEviction(context);
   FlushWhereLimboIsLarge(context);
   GiveBackFreeSpace(context);
   return Code::kOk;

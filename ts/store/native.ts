@@ -46,6 +46,8 @@ export interface NativeOpenOptions {
   allowRemote: boolean;
   /** 0: not given. */
   maxBytes: number;
+  /** 0: not given, 1: 'error', 2: 'evict'. */
+  onFull: 0 | 1 | 2;
   codec: string;
   /** Of a recovery; must not throw. */
   onProgress: ((done: number, total: number) => void) | undefined;
@@ -169,6 +171,10 @@ export interface StoreAddon {
   storeBackupStep(backup: NativeBackup): Promise<WorkStep>;
   storeBackupEnd(backup: NativeBackup, publish: boolean): Promise<void>;
 
+  /** Whether uses are to be told: the store evicts and is writable. */
+  storeCountsUses(handle: StoreHandle): boolean;
+  /** Values with these tags have been used; and what tryGet has answered since the last call. */
+  storeCarryUses(handle: StoreHandle, tags: Uint32Array): Promise<void>;
   storeVersions(handle: StoreHandle): NativeVersions | undefined;
   storeForgetVersions(buffer: ArrayBuffer): void;
 

@@ -18,6 +18,7 @@ import type { Lifetime } from './request.js';
 import { Scheduler } from './scheduler.js';
 import { checkReadOptions, type OpenSettings, type WriteSettings } from './store-options.js';
 import { afterTurn, TurnBudget } from './turn-budget.js';
+import { Uses } from './uses.js';
 
 /** What a turn of the event loop answers at once: some tens of microseconds. */
 const turnBudget = 256;
@@ -42,6 +43,8 @@ export class StoreCore<V> {
   /** Calls that are more than operations under way, for close() to wait for. */
   readonly #calls = new Set<Promise<unknown>>();
   hot: HotCache | undefined;
+  /** Where reads on this thread count for what is evicted. */
+  readonly #uses: Uses | undefined;
   closing: Promise<void> | undefined;
 
   constructor(handle: StoreHandle, location: Location, settings: OpenSettings) {
@@ -54,8 +57,9 @@ export class StoreCore<V> {
     this.#ttl = ttl;
     const commit = new GroupCommit(handle, typeof durability === 'number' ? durability : undefined);
     this.commit = commit;
-    this.hot = HotCache.create(handle, codec, hotBytes);
-    this.direct = new Direct(handle, codec, () => this.hot);
+    this.#uses = Uses.create(handle, (carry) => this.track(carry));
+    this.hot = HotCache.create(handle, codec, hotBytes, this.#uses);
+    this.direct = new Direct(handle, codec, () => this.hot, this.#uses);
     const scheduler = new Scheduler(handle, commit, codec.keepsBytes !== true, (operation, answer, slabs) => {
       settle(codec, this.hot, operation, answer, slabs);
     });
@@ -196,6 +200,7 @@ export class StoreCore<V> {
 
   /** Nothing is hot any more. */
   #coolDown(): void {
+    this.#uses?.close();
     this.hot?.close();
     this.hot = undefined;
   }

@@ -147,7 +147,9 @@ Status EvictRecord(const Context& context, uint32_t shard_index, uint64_t hash, 
     transaction.Add(shard.value_bytes, -static_cast<int64_t>(record.large.run_bytes));
   } else {
     transaction.Set(shard.tail, shard.tail.load(kRelaxed) + bytes);
-    transaction.Set(shard.evicted_sequence, shard.tail_sequence.load(kRelaxed));
+    // A recovery may have evicted from younger ones.
+    const uint64_t tail_sequence = shard.tail_sequence.load(kRelaxed);
+    if (shard.evicted_sequence.load(kRelaxed) < tail_sequence) transaction.Set(shard.evicted_sequence, tail_sequence);
   }
   RemoveEntry(context, &transaction, hit);
   transaction.MoveSlot(context.SlotOfHash(hash));

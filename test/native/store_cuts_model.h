@@ -192,12 +192,22 @@ enum class Action : uint8_t { kNone, kSet, kDelete, kClear, kFlush, kClose, kOpe
  */
 struct Model {
   Model(size_t keys, const Expiries* when, bool may_evict)
-      : now(keys), durable(keys), later(keys), ghosts(keys), expiries(when), evicts(may_evict) {}
+      : now(keys),
+        durable(keys),
+        later(keys),
+        ghosts(keys),
+        dropped(keys),
+        gone(keys),
+        expiries(when),
+        evicts(may_evict) {}
 
   std::vector<uint64_t> now;
   std::vector<uint64_t> durable;
   std::vector<std::vector<uint64_t>> later;
   std::vector<std::vector<uint64_t>> ghosts;  // values that had expired when a recovery found none
+  // Values that a recovery has found no room for in the index: what a later one may find, until the key is written.
+  std::vector<std::vector<uint64_t>> dropped;
+  std::vector<bool> gone;  // deleted since the last flush
   const Expiries* expiries;
   bool evicts;                    // a key may be absent at any time, and be there again after a cut
   Action action = Action::kNone;  // under way, or when the process died
@@ -218,11 +228,15 @@ struct Model {
     if (action == Action::kSet || action == Action::kDelete) {
       if (status.ok()) {
         now[key] = number;
+        gone[key] = gone[key] || number == 0;
       } else if (action == Action::kSet) {
         std::erase(later[key], number);  // nothing has changed
       }
     }
-    if (action == Action::kClear && status.ok()) std::fill(now.begin(), now.end(), 0);
+    if (action == Action::kClear && status.ok()) {
+      std::fill(now.begin(), now.end(), 0);
+      std::fill(gone.begin(), gone.end(), true);
+    }
     action = Action::kNone;
   }
   /** A flush has had its sync. What is under way may be covered. */
@@ -232,16 +246,20 @@ struct Model {
     for (auto& numbers : later) numbers.clear();
     for (size_t i = 0; i < now.size(); i++) {
       if (now[i] != 0) ghosts[i].clear();
+      if (now[i] != 0 || gone[i]) dropped[i].clear();
+      gone[i] = false;
     }
     NoteUnderWay();
   }
-  /** What was found is promised. `dropped`: what is absent may be there again after another cut: it was evicted by the
-   * recovery itself. */
-  void Recovered(const std::vector<uint64_t>& found, bool dropped) {
+  /** What was found is promised. `evicted`: the recovery itself has evicted some of what is absent. */
+  void Recovered(const std::vector<uint64_t>& found, bool evicted) {
     for (size_t i = 0; i < found.size(); i++) {
-      if (dropped && found[i] == 0) {
-        later[i].push_back(durable[i]);
-        continue;
+      gone[i] = false;
+      if (evicted && found[i] == 0) {
+        dropped[i].push_back(durable[i]);
+        dropped[i].insert(dropped[i].end(), later[i].begin(), later[i].end());
+      } else {
+        dropped[i].clear();
       }
       if (found[i] != 0) ghosts[i].clear();
       later[i].push_back(durable[i]);
@@ -262,7 +280,8 @@ struct Model {
     if (evicts && found == 0) return true;
     const auto shows = [&](uint64_t value) { return Shows(value, found); };
     return shows(durable[at]) || std::any_of(later[at].begin(), later[at].end(), shows) ||
-           std::any_of(ghosts[at].begin(), ghosts[at].end(), shows);
+           std::any_of(ghosts[at].begin(), ghosts[at].end(), shows) ||
+           std::any_of(dropped[at].begin(), dropped[at].end(), shows);
   }
   /** Whether it must show this, as no memory has been lost. */
   bool Is(size_t at, uint64_t found) const {

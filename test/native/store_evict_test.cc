@@ -1,8 +1,8 @@
 // Stores that evict: there is room for whatever is written, what is used stays, and nothing that is found is wrong.
 #include <atomic>
-#include <set>
 #include <thread>
 
+#include "base/fail_point.h"
 #include "store/compaction.h"
 #include "store/verify.h"
 #include "store_ledger.h"
@@ -62,7 +62,8 @@ TEST(Evict, WritesOfManyTimesItsSizeAllFindRoom) {
       std::mt19937_64 random(longest);
       std::map<std::string, uint64_t> written;
       uint64_t bytes = 0;
-      const uint64_t all = (longest < 1000 ? 4 : 20) * kMaxBytes;
+      // On a disk most of the time goes into flushes.
+      const uint64_t all = (longest < 1000 || path != places.ram ? 4 : 20) * kMaxBytes;
       for (uint64_t i = 0; bytes < all; i++) {
         const std::string key = "key" + std::to_string(random() % (all / longest));
         if (random() % 50 == 0) {
@@ -255,6 +256,105 @@ TEST(Evict, IsKeptInTheFile) {
     EXPECT_EQ(open(OnFull::kEvict).first, Code::kFormat);
     ASSERT_OK(plain->Close());
   }
+}
+
+/** One of a full store's writers. A write takes any of the ways in which there may be room: steps, extents, flushes. */
+Status WriteOne(Store& store, std::mt19937_64* random, uint64_t number) {
+  const std::string key = "key" + std::to_string((*random)() % 2000);
+  const uint64_t size = (*random)() % 12 == 0 ? 65'536 + (*random)() % 200'000 : (*random)() % 6000;
+  bool existed;
+  if ((*random)() % 10 == 0) return Delete(store, key, &existed);
+  return Set(store, key, MakeValue(key, number, size));
+}
+
+/** Each found value is one that was written, whole. */
+void ExpectWhole(Store& store, const std::string& what) {
+  MapSink found;
+  ScanAll(store, &found);
+  EXPECT_EQ(found.entries.size(), store.Size()) << what;
+  for (const auto& [key, value] : found.entries) EXPECT_NE(NumberOf(key, value), 0) << what << key;
+  ExpectSound(store, what);
+}
+
+/** Opens the store, writes, and dies at a point within these writes. */
+CHILD_PROCESS(Writer) {
+  LiveAtMost(60);
+  auto store = OpenEvicting(arguments[0], 8 * kMiB);
+  ASSERT_TRUE(store != nullptr);
+  std::mt19937_64 random(std::stoull(arguments[1]));
+  faultless::fail_points.fail_at = std::stoull(arguments[2]);
+  faultless::fail_points.fail = [] { ::kill(::getpid(), SIGKILL); };
+  faultless::fail_points.armed = true;
+  for (uint64_t i = 0; i < 400; i++) {
+    std::string value;
+    static_cast<void>(Get(*store, "key" + std::to_string(random() % 2000), &value));
+    ASSERT_OK(WriteOne(*store, &random, i + 1));
+  }
+}
+
+// The survivor takes over, whoever comes later as well, and nothing has to be recovered.
+TEST(Evict, AWriterThatIsKilledLeavesAStoreThatGoesOn) {
+  const Places places;
+  const uint64_t seed = Seed();
+  std::printf("    FAULTLESS_SEED=%lu\n", seed);
+  std::mt19937_64 random(seed);
+  for (const std::string& path : places.paths()) {
+    ::unlink(path.c_str());
+    auto store = OpenEvicting(path, 8 * kMiB);
+    for (uint64_t i = 0; store->GetStats().evictions < 50; i++) ASSERT_OK(WriteOne(*store, &random, i + 1));
+    uint64_t kills = 0;
+    for (int round = 0; round < (kSanitized ? 4 : 25); round++) {
+      // Long copies pass a point for each word: most points are in them, and the short ones come first.
+      const uint64_t point = uint64_t{1} << random() % 21;
+      harness::Child child =
+          harness::Child::Start("Writer", {path, std::to_string(random()), std::to_string(point + random() % point)});
+      const int ended = child.Wait();
+      EXPECT_TRUE(ended == 0 || ended == -SIGKILL) << ended;
+      kills += ended == -SIGKILL;
+      // Who opens it next settles what the dead writer's chains of values hold.
+      auto other = OpenEvicting(path, 8 * kMiB);
+      for (int i = 0; i < 100; i++) ASSERT_OK(WriteOne(*store, &random, 1)) << path << round << i;
+      ASSERT_OK(other->Close());
+      if (round % 5 == 0) ExpectWhole(*store, path);
+    }
+    EXPECT_GT(kills, kSanitized ? 1 : 10) << path;
+    ExpectWhole(*store, path);
+    ASSERT_OK(store->Close());
+    store = OpenEvicting(path, 8 * kMiB);
+    ExpectWhole(*store, path);
+    const Image image = ReadImage(path);
+    EXPECT_EQ(Ledger(image).recoveries(), 0) << path;
+    CloseAndAudit(&store, path);
+  }
+}
+
+// A copy of the file of a full store: its recovery needs more of an index than there was room for.
+TEST(Evict, WhatWasEvictedMayBeBackAndTheStoreIsFullThen) {
+  const harness::TemporaryDirectory directory;
+  const std::string path = directory.File("a.store");
+  const std::string copy = directory.File("copy.store");
+  auto store = OpenEvicting(path, 8 * kMiB);
+  for (uint64_t i = 0; i < 400'000; i++) {
+    const std::string key = std::to_string(i);
+    ASSERT_OK(Set(*store, key, key));
+  }
+  ASSERT_OK(store->Flush());
+  WriteImage(copy, ReadImage(path));
+  auto recovered = OpenEvicting(copy, 8 * kMiB);
+  ASSERT_TRUE(recovered != nullptr);
+  std::printf("    %lu keys, recovered %lu\n", store->Size(), recovered->Size());
+  EXPECT_GT(recovered->Size(), store->Size() * 9 / 10);
+  MapSink found;
+  ScanAll(*recovered, &found);
+  for (const auto& [key, value] : found.entries) EXPECT_TRUE(key == value) << key;
+  ExpectSound(*recovered, copy);
+  for (uint64_t i = 0; i < 50'000; i++) {
+    const std::string key = "new" + std::to_string(i);
+    ASSERT_OK(Set(*recovered, key, key));
+  }
+  ExpectSound(*recovered, copy);
+  CloseAndAudit(&recovered, copy);
+  ASSERT_OK(store->Close());
 }
 
 // Also a race detector's: threads that write, read by both ways, carry uses and delete, at the full mark.

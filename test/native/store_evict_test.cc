@@ -357,6 +357,32 @@ TEST(Evict, WhatWasEvictedMayBeBackAndTheStoreIsFullThen) {
   ASSERT_OK(store->Close());
 }
 
+// Its record may still be there: a power cut, or who opens a copy, must not bring back what was deleted.
+TEST(Evict, WhatWasDeletedAfterItWasEvictedStaysAway) {
+  const harness::TemporaryDirectory directory;
+  const std::string path = directory.File("a.store");
+  const std::string copy = directory.File("copy.store");
+  auto store = OpenEvicting(path, 8 * kMiB);
+  for (int i = 0; i < 20'000; i++) ASSERT_OK(Set(*store, std::to_string(i), MakeValue(std::to_string(i), 1, 500)));
+  std::vector<std::string> deleted;
+  for (int i = 0; i < 20'000; i++) {
+    const std::string key = std::to_string(i);
+    if (IsThere(*store, key)) continue;
+    bool existed = true;
+    ASSERT_OK(Delete(*store, key, &existed));
+    EXPECT_FALSE(existed);
+    deleted.push_back(key);
+  }
+  ASSERT_OK(store->Flush());
+  WriteImage(copy, ReadImage(path));
+  auto recovered = OpenEvicting(copy, 8 * kMiB);
+  ASSERT_TRUE(recovered != nullptr);
+  EXPECT_GT(deleted.size(), 5000);
+  for (const std::string& key : deleted) EXPECT_FALSE(IsThere(*recovered, key)) << key;
+  ASSERT_OK(recovered->Close());
+  ASSERT_OK(store->Close());
+}
+
 // Also a race detector's: threads that write, read by both ways, carry uses and delete, at the full mark.
 TEST(Evict, ThreadsAtTheFullMark) {
   const Places places;

@@ -37,18 +37,18 @@ export class Random {
   }
 }
 
-/** Numbers of 0 … limit − 1 by Zipf's law: number i comes (i + 1)^−0.99 times as often as number 0. */
+/** Numbers of 0 … limit − 1 by Zipf's law: number i comes (i + 1)^−exponent times as often as number 0. */
 export class Zipf {
   readonly #random: Random;
   /** Of number i: how many of all are it or smaller ones. */
   readonly #shares: Float64Array;
 
-  constructor(seed: number, limit: number) {
+  constructor(seed: number, limit: number, exponent = 0.99) {
     this.#random = new Random(seed);
     this.#shares = new Float64Array(limit);
     let sum = 0;
     for (let i = 0; i < limit; i++) {
-      sum += (i + 1) ** -0.99;
+      sum += (i + 1) ** -exponent;
       this.#shares[i] = sum;
     }
     for (let i = 0; i < limit; i++) this.#shares[i] = (this.#shares[i] as number) / sum;

@@ -6,8 +6,8 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { root } from './root.js';
 
-/** `peers`: the stores that faultless is measured against; `plots`: what draws figures. */
-export type Group = 'peers' | 'plots';
+/** `peers`: the stores that faultless is measured against; `caches`: likewise; `plots`: what draws figures. */
+export type Group = 'peers' | 'caches' | 'plots';
 
 const directoryOf = (group: Group): string => path.join(root, 'bench', group);
 const manifestOf = (group: Group): string => path.join(directoryOf(group), 'package.json');

@@ -94,8 +94,8 @@ class Progress {
 };
 
 /**
- * openOptions: {path, readOnly, create, exclusive, permissions, pin, salvage, allowRemote, temporary, maxBytes, codec,
- * onProgress}
+ * openOptions: {path, readOnly, create, exclusive, permissions, pin, salvage, allowRemote, temporary, maxBytes, onFull
+ * (0: not given, 1: error, 2: evict), codec, onProgress}
  */
 bool ToOpening(napi_env env, napi_value value, Opening* opening, Progress* progress) {
   const auto property = [&](const char* name) {
@@ -103,6 +103,10 @@ bool ToOpening(napi_env env, napi_value value, Opening* opening, Progress* progr
     return napi_get_named_property(env, value, name, &result) == napi_ok ? result : nullptr;
   };
   store::OpenOptions& options = opening->options;
+  uint32_t on_full;
+  if (!ToUint32(env, property("onFull"), &on_full)) return false;
+  using OnFull = store::KeptOptions::OnFull;
+  options.kept.on_full = on_full == 0 ? OnFull::kNotGiven : on_full == 1 ? OnFull::kError : OnFull::kEvict;
   return ToString(env, property("path"), &options.path) && ToBool(env, property("readOnly"), &options.read_only) &&
          ToBool(env, property("create"), &options.create) && ToBool(env, property("exclusive"), &options.exclusive) &&
          ToUint32(env, property("permissions"), &options.permissions) && ToBool(env, property("pin"), &options.pin) &&
@@ -289,6 +293,55 @@ napi_value StoreResidency(napi_env env, napi_callback_info info) {
   return StartWhole(env, info, Job::Mode::kShared, ResidencyWhole, /*answers=*/true);
 }
 
+class CarryJob final : public Job {
+ public:
+  CarryJob(std::shared_ptr<StoreHandle> handle, std::vector<uint32_t> tags)
+      : Job(handle->lane(), Mode::kShared), handle_(std::move(handle)), tags_(std::move(tags)) {}
+
+ protected:
+  Status Execute() override {
+    const StoreUse use(handle_.get());
+    if (use.engine() == nullptr) return Code::kClosed;
+    use.engine()->CarryUses(tags_);
+    return Code::kOk;
+  }
+  napi_value Failure(napi_env env, const Status& status) override {
+    return StatusToJs(env, status, handle_->path().c_str());
+  }
+
+ private:
+  const std::shared_ptr<StoreHandle> handle_;
+  const std::vector<uint32_t> tags_;
+};
+
+/** storeCarryUses(handle, tags: Uint32Array): Promise<void> */
+napi_value StoreCarryUses(napi_env env, napi_callback_info info) {
+  napi_value arguments[2];
+  std::shared_ptr<StoreHandle> handle;
+  napi_typedarray_type type;
+  size_t count = 0;
+  void* data = nullptr;
+  if (!GetArguments(env, info, 2, arguments) || !ToStoreHandle(env, arguments[0], &handle)) return nullptr;
+  if (napi_get_typedarray_info(env, arguments[1], &type, &count, &data, nullptr, nullptr) != napi_ok ||
+      type != napi_uint32_array) {
+    (void)napi_throw_error(env, nullptr, "faultless: tags must be a Uint32Array");
+    return nullptr;
+  }
+  const auto* const tags = static_cast<const uint32_t*>(data);
+  std::vector<uint32_t> copied(tags, tags + count);
+  return Job::Start(env, std::make_unique<CarryJob>(std::move(handle), std::move(copied)));
+}
+
+/** storeCountsUses(handle): boolean. Never waits. */
+napi_value StoreCountsUses(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  std::shared_ptr<StoreHandle> handle;
+  if (!GetArguments(env, info, 1, &argument) || !ToStoreHandle(env, argument, &handle)) return nullptr;
+  const StoreUse use(handle.get());
+  if (use.engine() == nullptr) return ThrowStatus(env, Code::kClosed, handle->path().c_str());
+  return NewBool(env, use.engine()->evicts() && !use.engine()->read_only());
+}
+
 /** storeSize(handle): number. Never waits. */
 napi_value StoreSize(napi_env env, napi_callback_info info) {
   napi_value argument;
@@ -321,6 +374,7 @@ napi_value StoreStats(napi_env env, napi_callback_info info) {
   set("shards", stats.shards);
   set("buckets", stats.buckets);
   set("maxBuckets", stats.max_buckets);
+  set("evictions", stats.evictions);
   SetProperty(env, result, "loadFactor", NewNumber(env, stats.load_factor));
   SetProperty(env, result, "maxLoadFactor", NewNumber(env, stats.max_load_factor));
   SetProperty(env, result, "queue", LaneStatsToJs(env, *handle->lane()));
@@ -371,7 +425,8 @@ bool InitStore(napi_env env, napi_value exports) {
          Export(env, exports, "storeCloseSync", StoreCloseSync) && Export(env, exports, "storeFlush", StoreFlush) &&
          Export(env, exports, "storeFlushSync", StoreFlushSync) &&
          Export(env, exports, "storeResidency", StoreResidency) && Export(env, exports, "storeSize", StoreSize) &&
-         Export(env, exports, "storeStats", StoreStats);
+         Export(env, exports, "storeCarryUses", StoreCarryUses) &&
+         Export(env, exports, "storeCountsUses", StoreCountsUses) && Export(env, exports, "storeStats", StoreStats);
 }
 
 }  // namespace faultless::binding

@@ -48,6 +48,7 @@ enum class RunKind : uint8_t {
   kIndex = 3,      // four pieces of a shard's index
   kDirectory = 4,  // a directory too large for a piece
   kValue = 5,      // part of a large value
+  kUse = 6,        // marks of use, of a store that evicts; scratch
 };
 
 /**
@@ -84,9 +85,12 @@ constexpr uint32_t kFormatVersion = 1;
 // Feature bits: a reader or writer that does not know a bit of the incompatible mask refuses the file; of the
 // read-compatible mask: opens it read-only at most; of the compatible mask: ignores it.
 constexpr uint64_t kKnownIncompatible = 0;
-constexpr uint64_t kKnownReadCompatible = 0;
+/** The store evicts: records before a shard's tail may be gone without a tombstone. */
+constexpr uint64_t kReadCompatibleEvicts = 1;
+constexpr uint64_t kKnownReadCompatible = kReadCompatibleEvicts;
 
 enum class FileState : uint32_t { kClean = 1, kOpen = 2 };
+enum class OnFull : uint32_t { kError = 0, kEvict = 1 };
 
 struct Superblock {
   uint64_t magic;
@@ -104,7 +108,7 @@ struct Superblock {
   uint32_t state;            // FileState
   uint32_t fixed_key_bytes;  // 0: lengths vary
   uint32_t fixed_value_bytes;
-  uint32_t on_full;     // 0: error, 1: evict
+  uint32_t on_full;     // OnFull
   uint32_t uids;        // 0: none
   char codec[64];       // NUL-terminated
   uint64_t boot_id[2];  // state kOpen: of the boot in which it was opened first
@@ -216,11 +220,12 @@ struct alignas(64) AllocatorControl {
   Word hollow_heads[kClasses];  // first free run of each class without space in any unit; 0: none
   Word reserve_taken;  // 1: runs may have shared their blocks with another file, or had holes, when they were used
                        // last: the space of each is reserved when it is taken
-  uint8_t reserved[512 - 96 - 16 * kClasses];
+  Word use_unit;       // the run that has the marks of use; 0: none yet. Never given back while the store is open
+  uint8_t reserved[512 - 104 - 16 * kClasses];
   Intent intent;
   uint8_t reserved_end[16];
 };
-static_assert(sizeof(AllocatorControl) == 4096);
+static_assert(sizeof(AllocatorControl) == 4096 && offsetof(AllocatorControl, use_unit) == 240);
 
 struct alignas(64) OpenerSlot {
   HalfWord generation;  // moves on with each use of the slot
@@ -300,7 +305,9 @@ struct alignas(64) ShardControl {
   Word sweep_sequence;      // of the extent
   Word sweep_position;      // bit 0: what follows has been asked for
   Word sweep_earliest_ms;   // of what this look has passed; 0: nothing expires
-  uint8_t reserved_3[512 - 7 * 64 - 40];
+  Word evicted_sequence;    // the youngest extent of which a record was evicted without a tombstone; 0: none
+  Word evictions;           // so far
+  uint8_t reserved_3[512 - 7 * 64 - 56];
   Intent intent;
   uint8_t reserved_end[16];
 };

@@ -19,6 +19,8 @@ Verdict Judge(const Superblock& block) {
   const bool sound = std::has_single_bit(block.shard_count) && block.shard_count >= 16 && block.shard_count <= 256 &&
                      block.slots_per_shard == kVersionSlots / block.shard_count && block.max_bytes >= kUnitBytes * 16 &&
                      block.max_bytes > HeadUnits(block.shard_count) * kUnitBytes &&  // all of it is mapped
+                     block.on_full <= static_cast<uint32_t>(OnFull::kEvict) &&
+                     (block.on_full != 0) == ((block.features_read_compatible & kReadCompatibleEvicts) != 0) &&
                      block.max_bytes <= uint64_t{1} << 46 && block.max_bytes % kUnitBytes == 0 &&
                      std::memchr(block.codec, 0, sizeof block.codec) != nullptr &&
                      (block.state == static_cast<uint32_t>(FileState::kClean) ||
@@ -61,7 +63,7 @@ bool ReadEntry(const TableEntry& entry, uint64_t unit, EntryView* view) {
   view->incarnation = entry.incarnation.load(std::memory_order_acquire);
   view->sequence = entry.sequence.load(std::memory_order_acquire);
   view->next = entry.next.load(std::memory_order_acquire);
-  if (view->kind == RunKind::kNone || view->kind > RunKind::kValue || view->size_class > kMaxClass) return false;
+  if (view->kind == RunKind::kNone || view->kind > RunKind::kUse || view->size_class > kMaxClass) return false;
   if (unit % (uint64_t{1} << view->size_class) != 0) return false;
   return identity == IdentityOf(view->kind, view->size_class, view->shard, view->incarnation, view->sequence, unit);
 }

@@ -202,7 +202,8 @@ Status Backup::EndRound() {
 /** On a thread of its own: a recovery has no steps, and no thread that others share may be held for so long. */
 void Backup::StartBuilding() {
   for (size_t i = 0; i < shards_.size(); i++) {
-    if (shards_[i]->expiring()) cut_[i].keys = BackupTarget::kUnknownKeys;
+    // What has expired, or was evicted, may go without a trace.
+    if (shards_[i]->expiring() || context_.evicts()) cut_[i].keys = BackupTarget::kUnknownKeys;
   }
   building_ = std::make_shared<Building>();
   building_->target = std::move(target_);

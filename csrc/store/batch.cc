@@ -410,7 +410,7 @@ Status BatchCommit::Attempt(bool* done) {
   large_->Taken();  // decided it is, whoever applies it
   FAULTLESS_TRY(committed);
   // In RAM there is no power cut that a batch would have to wait for.
-  if (!context_.storage->durable()) header.settled_batches.store(number_ + 1, std::memory_order_release);
+  if (!context_.promises()) header.settled_batches.store(number_ + 1, std::memory_order_release);
 
   for (const Share& share : shares_) ReleaseOldRuns(share);
   static_cast<void>(FreeFirstOfChain(context_, &list_chain(), {format::RunKind::kValue}));

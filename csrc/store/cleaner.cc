@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "store/clock.h"
+#include "store/eviction.h"
 #include "store/index.h"
 #include "store/record_queue.h"
 #include "store/watch_bell.h"
@@ -154,8 +155,10 @@ bool NeedsCleaning(const Context& context, uint32_t shard_index) {
 Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget, uint32_t* left_extents) {
   ShardControl& shard = context.shard(shard_index);
   *left_extents = 0;
+  const bool evicts = budget.evicted_bytes > 0;
   FAULTLESS_TRY(ReleaseRetired(context, shard_index));
-  while (budget.scanned_records > 0 && budget.moved_records > 0 && budget.moved_bytes > 0) {
+  while (budget.scanned_records > 0 && budget.moved_records > 0 && budget.moved_bytes > 0 &&
+         (!evicts || budget.evicted_bytes > 0)) {
     budget.scanned_records--;
     const uint64_t unit = shard.tail_unit.load(kRelaxed);
     if (unit == 0) return Code::kOk;
@@ -201,6 +204,7 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
     if (!IsBeforeClear(shard)) found = FindEntryOf(context, shard_index, hash, tail, &hit);
     if (found.code() == Code::kAbsent) {
       if (!record.runs.empty()) FAULTLESS_TRY(ReleaseRunsOfDead(context, shard_index, hash, record));
+      if (evicts) NoteDead(context, shard_index, bytes);
       shard.tail.store(tail + bytes, std::memory_order_release);
       continue;
     }
@@ -213,7 +217,17 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
       FAULTLESS_TRY(DropExpired(context, shard_index, hash, hit, record, bytes));
       continue;  // the next turn finds it dead
     }
-    FAULTLESS_TRY(MoveRecord(context, shard_index, hash, hit, record, bytes, budget.purpose));
+    bool evict = evicts && IsToBeEvicted(context, shard_index, hash, bytes);
+    if (!evict) {
+      const Status moved = MoveRecord(context, shard_index, hash, hit, record, bytes, budget.purpose);
+      evict = evicts && (moved.code() == Code::kStoreFull || moved.code() == Code::kNoSpace);
+      if (!evict) FAULTLESS_TRY(moved);
+    }
+    if (evict) {
+      FAULTLESS_TRY(EvictRecord(context, shard_index, hash, hit, record, bytes));
+      budget.evicted_bytes -= std::min(budget.evicted_bytes, bytes + record.large.run_bytes);
+      continue;
+    }
     budget.moved_records--;
     budget.moved_bytes -= std::min(budget.moved_bytes, bytes);
   }

@@ -17,6 +17,7 @@ struct CleaningBudget {
   uint32_t scanned_records;
   uint32_t moved_records;
   uint64_t moved_bytes;
+  uint64_t evicted_bytes = 0;  // of live records and their values, at most (eviction.h); 0: what lives is moved
   Purpose purpose = Purpose::kReserve;  // of the extents that what lives is moved to
 };
 /** What one write pays. */

@@ -16,11 +16,17 @@
 
 namespace faultless::store {
 
+class UseMarks;
+
+/** No record is larger; enough that the size of single ones does not matter. */
+constexpr uint64_t kMostKeepCredit = 256 * 1024;
+
 /** What this process remembers of a shard; hints, never truth. */
 struct ShardHints {
   std::atomic<uint64_t> populated_until{0};  // file offset up to which the head extent has been prefaulted
   std::atomic<bool> held_up{false};          // cleaning has met a batch that no flush covers yet
   std::atomic<bool> swept{false};            // of expired values, by a write to another shard: cleaning is to follow
+  std::atomic<uint64_t> keep_credit{kMostKeepCredit};  // bytes of used records that eviction may append again
 };
 
 /** Flushes of one process: one runs at a time, and all that were asked for before it began end with it (group commit).
@@ -69,6 +75,7 @@ struct Context {
   FlushRounds flush_rounds;
   mutable ClockState clock;
   std::unique_ptr<Residency> residency;
+  std::shared_ptr<UseMarks> uses;  // nullptr: the store does not evict
 
   format::Word& WordAt(uint64_t offset) const { return *reinterpret_cast<format::Word*>(base + offset); }
   format::ControlHeader& header() const {
@@ -98,6 +105,7 @@ struct Context {
 
   /** Whether a flush promises anything: neither in RAM nor of a temporary store. */
   bool promises() const { return storage->durable() && !temporary; }
+  bool evicts() const { return uses != nullptr; }
   uint32_t shards() const { return superblock.shard_count; }
   uint64_t head_units() const { return format::HeadUnits(superblock.shard_count); }
   uint64_t max_units() const { return superblock.max_bytes / format::kUnitBytes; }

@@ -18,6 +18,7 @@
 #include "store/promise.h"
 #include "store/recovery.h"
 #include "store/temporary_door.h"
+#include "store/use_marks.h"
 
 namespace faultless::store {
 namespace {
@@ -34,16 +35,19 @@ void SleepUs(uint32_t microseconds) {
   os::WaitOnWord(&nobody_wakes, 0, microseconds);
 }
 
-Status CheckKept(const Superblock& block, const KeptOptions& kept) {
+}  // namespace
+
+Status Engine::CheckKept(const Superblock& block, const KeptOptions& kept) {
   if (kept.max_bytes != 0 && kept.max_bytes / format::kUnitBytes * format::kUnitBytes != block.max_bytes) {
     return {Code::kFormat, "the store was created with another maxBytes"};
   }
   if (!kept.codec.empty() && kept.codec != block.codec)
     return {Code::kFormat, "the store was created with another encoding"};
+  const bool evicts = block.on_full == static_cast<uint32_t>(format::OnFull::kEvict);
+  if (kept.on_full != KeptOptions::OnFull::kNotGiven && (kept.on_full == KeptOptions::OnFull::kEvict) != evicts)
+    return {Code::kFormat, "the store was created with another onFull"};
   return Code::kOk;
 }
-
-}  // namespace
 
 Status Engine::ReadSuperblock(int fd, Superblock* block) {
   os::FileInfo info{};
@@ -73,6 +77,10 @@ Status Engine::ComposeEmpty(const KeptOptions& kept, std::vector<uint64_t>* head
   block.state = static_cast<uint32_t>(FileState::kClean);
   block.incarnation_base = 1;
   std::memcpy(block.codec, kept.codec.data(), kept.codec.size());
+  if (kept.on_full == KeptOptions::OnFull::kEvict) {
+    block.on_full = static_cast<uint32_t>(format::OnFull::kEvict);
+    block.features_read_compatible |= format::kReadCompatibleEvicts;
+  }
   FAULTLESS_TRY(os::RandomBytes(block.store_id, sizeof block.store_id));
   FAULTLESS_TRY(os::RandomBytes(block.hash_seed, sizeof block.hash_seed));
   format::SealSuperblock(&block);
@@ -155,6 +163,7 @@ Status Engine::OpenOn(std::unique_ptr<Storage> storage, const FileIdentity& iden
   context.fresh_copy = options.fresh_copy;
   context.temporary = options.temporary;
   context.residency = std::make_unique<Residency>(context.storage);
+  if (block.on_full == static_cast<uint32_t>(format::OnFull::kEvict)) context.uses = std::make_shared<UseMarks>();
   context.hints = std::make_unique<ShardHints[]>(block.shard_count);
   FAULTLESS_TRY(opened->TakeGate());
   const Status status = opened->Begin(options);

@@ -30,6 +30,8 @@ class Engine {
   static Status BuildEmpty(int fd, const OpenOptions& options);
   /** The first bytes of a new, empty store, random in its ids; zeros follow up to *units. */
   static Status ComposeEmpty(const KeptOptions& kept, std::vector<uint64_t>* head, uint64_t* units);
+  /** kFormat where the file was created with others than those given. */
+  static Status CheckKept(const format::Superblock& block, const KeptOptions& kept);
   /** Reads the superblocks of an open file: kFormat where it is none of ours. */
   static Status ReadSuperblock(int fd, format::Superblock* block);
 

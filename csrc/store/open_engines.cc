@@ -129,13 +129,7 @@ Status AcquireEngine(const OpenOptions& asked, std::shared_ptr<Engine>* engine) 
     os::CloseFile(fd);
     if (status.ok() && door != nullptr) status = door->Leave();  // by the other one
     FAULTLESS_TRY(status);
-    if (options.kept.max_bytes != 0 &&
-        options.kept.max_bytes / format::kUnitBytes * format::kUnitBytes != block.max_bytes) {
-      return {Code::kFormat, "the store was created with another maxBytes"};
-    }
-    if (!options.kept.codec.empty() && options.kept.codec != block.codec) {
-      return {Code::kFormat, "the store was created with another encoding"};
-    }
+    FAULTLESS_TRY(Engine::CheckKept(block, options.kept));
     if (options.pin) FAULTLESS_TRY(open->Pin());
     entry->users++;
     *engine = std::move(open);

@@ -12,6 +12,7 @@
 #include "store/record_queue.h"
 #include "store/scan_batch.h"
 #include "store/shared_bytes.h"
+#include "store/use_marks.h"
 
 namespace faultless::store {
 namespace {
@@ -261,6 +262,15 @@ Status AttemptKey(const Memory& memory, uint32_t shard_index, uint64_t hash, Byt
                  });
 }
 
+/** A value has been read, of a store that evicts. What must not wait stores to memory of this process only. */
+void NoteUse(const Context& context, uint64_t hash, ReadMode mode) {
+  if (mode == ReadMode::kResidentOnly) {
+    context.uses->Note(format::TagOf(hash));
+  } else if (!context.read_only) {
+    context.uses->Mark(context, format::TagOf(hash));
+  }
+}
+
 /** An expired entry ends the search like a found one, and is as good as absent. */
 Status AbsentWhereExpired(const Status& status) {
   return status.code() == Code::kNotFound ? Status(Code::kAbsent) : status;
@@ -291,11 +301,18 @@ Status ReadKey(const Context& context, Bytes key, uint64_t hash, ValueSink* sink
     *freshness = {shard_index * (context.slot_mask + 1) + context.SlotOfHash(hash), version, format::TagOf(hash),
                   expires_at_ms};
   }
+  if (context.evicts() && status.ok() && sink != nullptr) NoteUse(context, hash, mode);
   return AbsentWhereExpired(status);
 }
 
 Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<ValueSink* const> sinks,
                 std::span<Code> results) {
+  const auto note_uses = [&](std::span<const uint64_t> hashes) {
+    for (size_t i = 0; context.evicts() && i < hashes.size(); i++) {
+      if (results[i] == Code::kOk && sinks[i] != nullptr) NoteUse(context, hashes[i], ReadMode::kMayFault);
+    }
+    return Status();
+  };
   struct Read {
     uint64_t hash;
     Versions versions;
@@ -354,7 +371,7 @@ Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<V
       read.done = read.versions.StillHold() && !IsExpired(context, read.expires_at_ms);
       moved |= !read.done;
     }
-    if (!moved) return Code::kOk;
+    if (!moved) return note_uses(hashes);
   }
   if (context.read_only) return Code::kWouldBlock;
   std::vector<bool> wanted(context.shards());
@@ -370,7 +387,8 @@ Status ReadKeys(const Context& context, std::span<const Bytes> keys, std::span<V
     expired = std::any_of(reads.begin(), reads.end(),
                           [&](const Read& read) { return IsExpired(context, read.expires_at_ms); });
   }
-  return Code::kOk;
+  locks.clear();
+  return note_uses(hashes);
 }
 
 Status ReadKeyRuns(const Context& context, Bytes key, uint64_t hash, std::vector<format::RunReference>* runs) {

@@ -254,7 +254,9 @@ Status AppendMark(const Context& context, uint32_t shard_index) {
       room.code() == Code::kStoreFull || room.code() == Code::kNoSpace || room.code() == Code::kWouldBlock;
   if (!needed && refused) return Code::kOk;
   FAULTLESS_TRY(room);
-  if (shard.head.load(kRelaxed) == shard.marked_end.load(kRelaxed)) return Code::kOk;  // a fresh extent has got one
+  // A fresh extent has got one. (The tail moves without anything being appended where all that it passes expires, or is
+  // evicted.)
+  if (!HasTailMoved(shard) && shard.head.load(kRelaxed) == shard.marked_end.load(kRelaxed)) return Code::kOk;
   return AppendMarkWithRoom(context, shard_index);
 }
 

@@ -188,6 +188,27 @@ bool Recovery::IsLive(uint32_t shard_index, const RecordView& record, uint64_t p
   return FindOther(shard_index, hash, position, &hit, &facts).ok() && hit.position == position;
 }
 
+Status Recovery::MakePlace(uint32_t shard_index, uint64_t hash, uint64_t run_bytes, IndexHit* hit) {
+  ShardControl& shard = context_.shard(shard_index);
+  const uint32_t tag = format::TagOf(hash);
+  // What had been evicted is back, and may need more of an index than there is room for: the store evicts it again. All
+  // other shards need a beginning of one. (Values with runs cannot go like this, and are few.)
+  const bool spare = context_.evicts() && run_bytes == 0;
+  const auto is_full = [&] { return spare && AvailableUnits(context_) < context_.shards(); };
+  if (shard.directory.load(kRelaxed) == 0) FAULTLESS_TRY(CreateIndex(context_, shard_index));
+  Status placed = FindEmptyPlace(context_, shard_index, tag, hit);
+  while (placed.code() == Code::kAbsent) {
+    const Status split = is_full() ? Status(Code::kStoreFull) : SplitSegment(context_, shard_index, tag);
+    if (spare && IsOutOfSpace(split)) {
+      shard.evicted_sequence.store(shards_[shard_index].extents.back().sequence, kRelaxed);
+      return Code::kAbsent;
+    }
+    FAULTLESS_TRY(split);
+    placed = FindEmptyPlace(context_, shard_index, tag, hit);
+  }
+  return placed;
+}
+
 Status Recovery::ReplayFact(uint32_t shard_index, uint64_t position, const Fact& fact, bool removes) {
   ShardControl& shard = context_.shard(shard_index);
   const uint64_t hash = fact.hash;
@@ -222,12 +243,8 @@ Status Recovery::ReplayFact(uint32_t shard_index, uint64_t position, const Fact&
   if (replaces) {
     SwitchEntry(context_, &change, hit, format::FingerprintOf(hash), position);
   } else {
-    if (shard.directory.load(kRelaxed) == 0) FAULTLESS_TRY(CreateIndex(context_, shard_index));
-    Status placed = FindEmptyPlace(context_, shard_index, format::TagOf(hash), &hit);
-    while (placed.code() == Code::kAbsent) {
-      FAULTLESS_TRY(SplitSegment(context_, shard_index, format::TagOf(hash)));
-      placed = FindEmptyPlace(context_, shard_index, format::TagOf(hash), &hit);
-    }
+    const Status placed = MakePlace(shard_index, hash, run_bytes, &hit);
+    if (placed.code() == Code::kAbsent) return Code::kOk;
     FAULTLESS_TRY(placed);
     InsertEntry(context_, &change, hit, format::TagOf(hash), format::FingerprintOf(hash), position);
     change.Add(shard.keys, 1);

@@ -237,6 +237,8 @@ class Recovery {
   /** The entry of the key that the record at `position` has. */
   Status FindOther(uint32_t shard_index, uint64_t hash, uint64_t position, IndexHit* hit, RecordFacts* facts);
   bool IsLive(uint32_t shard_index, const format::RecordView& record, uint64_t position);
+  /** An empty place of the index for a key that is not there. kAbsent: the store evicts it, for want of room. */
+  Status MakePlace(uint32_t shard_index, uint64_t hash, uint64_t run_bytes, IndexHit* hit);
   Status ReplayFact(uint32_t shard_index, uint64_t position, const Fact& fact, bool removes);
   Status LinkQueue(uint32_t shard_index);
   void WriteEnd(const QueueEnd& queue_end);

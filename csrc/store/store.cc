@@ -17,6 +17,7 @@
 #include "store/reader.h"
 #include "store/scan.h"
 #include "store/temporary_door.h"
+#include "store/use_marks.h"
 #include "store/verify.h"
 #include "store/warm.h"
 #include "store/watch.h"
@@ -147,6 +148,15 @@ Status Store::Scan(ScanCursor* cursor, Bytes prefix, bool want_values, uint64_t 
 
 Status Store::Flush() { return store::Flush(engine_->context()); }
 
+void Store::CarryUses(std::span<const uint32_t> tags) {
+  const Context& context = engine_->context();
+  if (!context.evicts() || context.read_only) return;
+  for (const uint32_t tag : tags) context.uses->Mark(context, tag);
+  context.uses->Carry(context);
+}
+
+bool Store::evicts() const { return engine_->context().evicts(); }
+
 Status Store::Residency(double* share) {
   const Context& context = engine_->context();
   const uint64_t bytes = context.PublishedUnits() * format::kUnitBytes;
@@ -208,6 +218,7 @@ Stats Store::GetStats() const {
     stats.live_bytes += shard.live_bytes.load(kRelaxed) + shard.value_bytes.load(kRelaxed);
     stats.garbage_bytes += GarbageBytes(context, i);
     places += shard.entry_places.load(kRelaxed);
+    stats.evictions += shard.evictions.load(kRelaxed);
   }
   stats.garbage_bytes += context.allocator().limbo_units.load(kRelaxed) * format::kUnitBytes;
   stats.file_bytes = context.PublishedUnits() * format::kUnitBytes;

@@ -36,6 +36,7 @@ constexpr uint64_t kLargestMaxBytes = uint64_t{1} << 46;
 struct KeptOptions {
   uint64_t max_bytes = 0;  // 0: not given (default when creating, whatever the file has when opening)
   std::string codec;       // name of the encoding, at most 63 bytes; empty: not given
+  enum class OnFull : uint8_t { kNotGiven, kError, kEvict } on_full = OnFull::kNotGiven;  // kError when creating
 };
 
 struct OpenOptions {
@@ -126,6 +127,7 @@ struct Stats {
   uint64_t keys, live_bytes, garbage_bytes, file_bytes, free_bytes, max_bytes;
   uint64_t shards, buckets, max_buckets;  // buckets: lines of the index; max_buckets: how many max_bytes has room for
   double load_factor, max_load_factor;    // entries per entry place of the index
+  uint64_t evictions;                     // by all processes, since the store was created or recovered last
   uint64_t locked_bytes;
   bool fast_path;                // whether kResidentOnly reads can answer at all
   const char* fast_path_reason;  // why not; nullptr where they can
@@ -253,6 +255,10 @@ class Store {
   /** May wait. A power cut cannot undo what had returned before the call began. After a failure all later ones fail:
    * reopen. */
   Status Flush();
+  /** May wait. Of a store that evicts: values with these tags (Freshness) have been used, by copies that somebody
+   * keeps; and so have those that reads which never wait have answered since the last call. */
+  void CarryUses(std::span<const uint32_t> tags);
+  bool evicts() const;
   /** May wait. Share of the store's bytes that is in memory, 0 … 1. kUnsupported where it cannot be known. */
   Status Residency(double* share);
 

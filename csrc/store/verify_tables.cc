@@ -344,6 +344,10 @@ Status TableVerification::IsOwned(const Run& run, bool* owned) const {
     if (!index_units_.contains(run.unit)) unowned();
     return Code::kOk;
   }
+  if (run.kind == RunKind::kUse) {
+    if (context_.allocator().use_unit.load(kAcquire) != run.unit) unowned();
+    return Code::kOk;
+  }
   const format::ShardControl& shard = context_.shard(run.shard);
   return AtOneMoment(context_, run.shard, [&](const Memory& memory) -> Status {
     const auto load = [&](const Word& word) { return memory.Load(context_.OffsetOf(&word)); };

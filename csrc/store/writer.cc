@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "store/cleaner.h"
 #include "store/clock.h"
+#include "store/eviction.h"
 #include "store/expiry_sweep.h"
 #include "store/flush.h"
 #include "store/give_back.h"
@@ -156,7 +157,8 @@ void CleanWithLastUnits(Context& context, bool* progress, bool* held) {
 
 }  // namespace
 
-Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, bool* progress) {
+Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, uint64_t bytes, bool* progress) {
+  if (context.evicts()) return EvictForRoom(context, bytes, progress);
   *progress = false;
   bool held = false;
   bool held_up = false;  // by a batch that no flush covers yet
@@ -373,9 +375,10 @@ Status TryDelete(Context& context, const Write& write, bool* existed) {
   if (context.storage->HasSubstitutes()) return {Code::kIo, "part of the file cannot be read"};
   if (context.storage->SubstituteChanges() != changes_before) return Code::kWouldBlock;
   FAULTLESS_TRY(decided);
-  if (found.code() == Code::kAbsent) return Code::kOk;
-  FAULTLESS_TRY(found);
-  const bool expired = IsExpired(context, old.expires_at_ms);
+  const bool absent = found.code() == Code::kAbsent;
+  if (absent && !MayComeBack(context, shard_index)) return Code::kOk;
+  if (!absent) FAULTLESS_TRY(found);
+  const bool expired = !absent && IsExpired(context, old.expires_at_ms);
   format::RecordView tombstone;
   tombstone.kind = RecordKind::kTombstone;
   if (expired) tombstone.flags = format::kReasonExpired << format::kRecordReasonShift;
@@ -391,6 +394,7 @@ Status TryDelete(Context& context, const Write& write, bool* existed) {
   format::EncodeRecord(tombstone, scratch);
   Transaction transaction(context, &shard.intent, &shard, shard_index);
   Append(context, shard_index, scratch, bytes, &transaction);
+  if (absent) return transaction.Commit();
   RemoveEntry(context, &transaction, hit);
   transaction.Add(shard.keys, -1);
   transaction.Add(shard.live_bytes, -static_cast<int64_t>(old.bytes));
@@ -406,7 +410,7 @@ Status TryDelete(Context& context, const Write& write, bool* existed) {
 
 /** Runs `attempt` again as long as a store that is full, or whose device is, can be given more room. */
 template <typename Attempt>
-Status WithRoom(Context& context, uint32_t shard_index, Purpose purpose, const Attempt& attempt) {
+Status WithRoom(Context& context, uint32_t shard_index, Purpose purpose, uint64_t bytes, const Attempt& attempt) {
   FAULTLESS_TRY(RequireRealPages(context));
   constexpr int kAttempts = 1000;
   const auto& allocator = context.allocator();
@@ -416,7 +420,7 @@ Status WithRoom(Context& context, uint32_t shard_index, Purpose purpose, const A
     const Status status = attempt();
     if (!IsOutOfSpace(status) || i == kAttempts) return status;
     bool progress;
-    FAULTLESS_TRY(MakeRoom(context, shard_index, purpose, &progress));
+    FAULTLESS_TRY(MakeRoom(context, shard_index, purpose, bytes, &progress));
     // What others have given back meanwhile counts as well.
     progress =
         progress || allocator.flush_count.load(kRelaxed) != flushes || allocator.free_units.load(kRelaxed) > free_units;
@@ -431,6 +435,10 @@ Status CheckWrite(const Context& context, Bytes key, uint64_t value_bytes) {
   if (key.empty()) return Code::kKeyEmpty;
   if (key.size() > kMaxKeyBytes) return Code::kKeyTooLong;
   if (value_bytes > kMaxValueBytes) return Code::kValueTooLarge;
+  // Not to be found out by evicting all the others.
+  if (context.evicts() && IsTooLarge(context, value_bytes)) {
+    return {Code::kStoreFull, "the value takes more than half of what the store can hold"};
+  }
   return Code::kOk;
 }
 
@@ -441,7 +449,8 @@ template <typename Attempt>
 Status RunWrite(Context& context, const Write& write, Purpose purpose, const Attempt& attempt) {
   Status status;
   for (int i = 0; i < kPreparations; i++) {
-    status = WithRoom(context, context.ShardOfHash(write.hash), purpose, [&] { return attempt(write); });
+    status = WithRoom(context, context.ShardOfHash(write.hash), purpose, write.value.size(),
+                      [&] { return attempt(write); });
     if (status.code() != Code::kCold) break;
     FAULTLESS_TRY(write.rule->Prepare(context));
     status = Code::kWouldBlock;
@@ -449,6 +458,7 @@ Status RunWrite(Context& context, const Write& write, Purpose purpose, const Att
   FAULTLESS_TRY(status);
   PayElsewhere(context, context.ShardOfHash(write.hash));
   FlushWhereHeldUp(context, context.ShardOfHash(write.hash));
+  if (context.evicts()) PayForEviction(context);
   FlushWhereLimboIsLarge(context);
   GiveBackFreeSpace(context);
   return Code::kOk;
@@ -539,7 +549,8 @@ uint64_t BeginClear(const Context& context) {
 
 Status ClearShard(Context& context, uint32_t shard_index, uint64_t number) {
   if (context.read_only) return Code::kReadOnly;
-  return WithRoom(context, shard_index, Purpose::kReserve, [&] { return TryClear(context, shard_index, number); });
+  return WithRoom(context, shard_index, Purpose::kReserve, 0,
+                  [&] { return TryClear(context, shard_index, number); });
 }
 
 }  // namespace faultless::store

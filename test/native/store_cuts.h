@@ -43,6 +43,7 @@ class PowerCutRun {
     BeginClocks(1'000'000);
     faultless::store::KeptOptions kept;
     kept.max_bytes = load_.max_bytes;
+    if (load_.evicts) kept.on_full = faultless::store::KeptOptions::OnFull::kEvict;
     std::vector<uint64_t> head;
     uint64_t units = 0;
     if (const Status status = faultless::store::Engine::ComposeEmpty(kept, &head, &units); !status.ok()) {
@@ -52,7 +53,7 @@ class PowerCutRun {
     auto disk = std::make_shared<SimulatedDisk>(load_.max_bytes);
     disk->Format(head, units * format::kUnitBytes);
     ChooseKeys(*reinterpret_cast<const format::Superblock*>(head.data()));
-    World::Moment moment{std::move(disk), Model(keys_.size(), &expiries_), boot_, What("begin")};
+    World::Moment moment{std::move(disk), Model(keys_.size(), &expiries_, load_.evicts), boot_, What("begin")};
     std::unique_ptr<World> world = Boot(std::move(moment), false);
     for (size_t i = 0; world != nullptr && i < load_.filled; i++) MustOrFull(world.get(), Set(world.get(), i));
     return world;
@@ -69,7 +70,7 @@ class PowerCutRun {
 
   /** Sets a key to a value of the next number, in one of several ways. */
   Status Set(World* world, size_t key) {
-    if (key % 8 == 7) return Increment(world, key);
+    if (key % 8 == 7 && !load_.evicts) return Increment(world, key);  // which may find it gone
     uint64_t size = Below(&random_, load_.longest);
     if (Chance(&random_, load_.large_percent)) size = 65'536 + Below(&random_, load_.largest - 65'536);
     const uint64_t number = ++number_;
@@ -80,15 +81,17 @@ class PowerCutRun {
                  [&] { return world->store->Set(AsBytes(keys_[key]), AsBytes(value), options); });
   }
 
-  /** With what the key holds it must succeed. */
+  /** With what the key holds it must succeed, unless making room for it evicts that. */
   Status Swap(World* world, size_t key, uint64_t number, const std::string& value, const WriteOptions& options) {
     std::string held;
     const bool absent = Get(*world->store, keys_[key], &held).code() == Code::kAbsent;
     const Bytes expected = AsBytes(held);
     const Bytes wanted = AsBytes(value);
     bool done = false;
-    const Status status = Write(world, key, number, value.size(), [&] {
-      return world->store->CompareAndSet(AsBytes(keys_[key]), absent ? nullptr : &expected, &wanted, options, &done);
+    const Status status = Write(world, key, number, value.size(), [&]() -> Status {
+      const Status swapped =
+          world->store->CompareAndSet(AsBytes(keys_[key]), absent ? nullptr : &expected, &wanted, options, &done);
+      return swapped.ok() && !done && load_.evicts ? Status(Code::kAbsent) : swapped;
     });
     EXPECT_TRUE(done || !status.ok()) << world->what << keys_[key] << "did not hold what it held";
     counters_[kSwapped]++;
@@ -128,7 +131,8 @@ class PowerCutRun {
     bool existed = false;
     const Status status = Guarded(
         world, [&] { return Patiently([&] { return world->store->Touch(AsBytes(keys_[key]), options, &existed); }); });
-    EXPECT_TRUE(!status.ok() || world->model.Shows(number, existed ? number : 0) || !world->model.ghosts[key].empty())
+    EXPECT_TRUE(!status.ok() || world->model.Shows(number, existed ? number : 0) || !world->model.ghosts[key].empty() ||
+                (load_.evicts && !existed))
         << world->what << keys_[key];
     counters_[kTouched]++;
     return status;
@@ -163,8 +167,12 @@ class PowerCutRun {
     const Status status = Guarded(world, [&] { return store_test::Delete(*world->store, keys_[key], &existed); });
     world->model.End(status);
     // A delete that found an expired value gone has deleted nothing: when the clock goes back it may show again.
-    if (status.ok() && !existed && now != 0) world->model.ghosts[key].push_back(now);
-    if (status.ok()) {
+    // What had been evicted is deleted all the same.
+    if (status.ok() && !existed && now != 0 && (!load_.evicts || world->model.MayBeExpired(now))) {
+      world->model.ghosts[key].push_back(now);
+    }
+    if (status.ok() && !existed && now != 0 && load_.evicts) counters_[kEvictedDeleted]++;
+    if (status.ok() && !load_.evicts) {
       EXPECT_TRUE(world->model.Shows(now, existed ? now : 0) || !world->model.ghosts[key].empty())
           << world->what << keys_[key];
     }
@@ -432,7 +440,9 @@ class PowerCutRun {
     }
     // An open that recovers, and one after a close, promises what is there; the death of a process promises nothing.
     if (before.unrecovered || steps > 0) {
-      world->model.Recovered(found);
+      bool dropped = false;
+      for (const auto& shard : FiguresOf(world->disk->memory()).shards) dropped |= shard.evicted_sequence != 0;
+      world->model.Recovered(found, dropped);
     } else {
       for (size_t i = 0; i < found.size(); i++) {
         if (!before.IsUnderWay(i)) continue;
@@ -493,7 +503,8 @@ class PowerCutRun {
   }
 
   void MustOrFull(World* world, const Status& status) {
-    if (status.code() == Code::kStoreFull && load_.max_bytes <= uint64_t{8} << 20) return;
+    if (status.code() == Code::kStoreFull && load_.max_bytes <= uint64_t{8} << 20 && !load_.evicts) return;
+    if (status.code() == Code::kAbsent && load_.evicts) return;  // compared with what was evicted meanwhile
     if (status.code() == Code::kNoSpace && world->disk->fail_reserve == 1) return;
     EXPECT_OK(status) << world->what << load_.name;
   }
@@ -513,6 +524,7 @@ class PowerCutRun {
       if (is.head_unit == was.head_unit && is.head - was.head > most) counters_[kMoved]++;
       if (is.places > was.places && was.places != 0) counters_[kSplits]++;
       if (is.depth > was.depth) counters_[kDoublings]++;
+      counters_[kEvicted] += is.evictions - std::min(is.evictions, was.evictions);
     }
     if (after.published != before.published) counters_[kGrowths]++;
     counters_[kEngineFlushes] += after.flushes - before.flushes;

@@ -64,6 +64,8 @@ enum Counter : size_t {
   kIncremented,
   kTouched,
   kFull,
+  kEvicted,
+  kEvictedDeleted,
   kVerified,
   kAudited,
   kKeysRead,
@@ -108,6 +110,8 @@ constexpr std::array<const char*, kCounters> kCounterNames = {"cuts",
                                                               "increments",
                                                               "touches",
                                                               "full",
+                                                              "evictions",
+                                                              "deletes of what was evicted",
                                                               "verified",
                                                               "audited",
                                                               "keys read"};
@@ -132,7 +136,7 @@ struct Counters {
 /** What a write may change that is counted. */
 struct DiskFigures {
   struct Shard {
-    uint64_t head, head_unit, head_sequence, tail_unit, tail, places, depth;
+    uint64_t head, head_unit, head_sequence, tail_unit, tail, places, depth, evictions, evicted_sequence;
   };
   std::array<Shard, format::kDefaultShards> shards;
   uint64_t published;
@@ -150,7 +154,9 @@ inline DiskFigures FiguresOf(const std::byte* memory) {
                          shard.tail_unit.load(kRelaxed),
                          shard.tail.load(kRelaxed),
                          shard.entry_places.load(kRelaxed),
-                         shard.directory.load(kRelaxed) & 0xFF};
+                         shard.directory.load(kRelaxed) & 0xFF,
+                         shard.evictions.load(kRelaxed),
+                         shard.evicted_sequence.load(kRelaxed)};
   }
   const auto& allocator = *reinterpret_cast<const format::AllocatorControl*>(memory + format::kAllocatorOffset);
   figures.published = allocator.published_units.load(kRelaxed);
@@ -189,16 +195,29 @@ enum class Action : uint8_t { kNone, kSet, kDelete, kClear, kFlush, kClose, kOpe
 /**
  * For each key the number of its value at the last completed flush, and those that it has had since; 0: absent. A value
  * that has expired may be gone for good, or be there again where the store's clock has gone back: a power cut may set
- * it back, but not behind the last completed flush.
+ * it back, but not behind the last completed flush. In a store that evicts any key may be absent, but what was deleted,
+ * or replaced, before the last completed flush is gone for good.
  */
 struct Model {
-  Model(size_t keys, const Expiries* when) : now(keys), durable(keys), later(keys), ghosts(keys), expiries(when) {}
+  Model(size_t keys, const Expiries* when, bool may_evict)
+      : now(keys),
+        durable(keys),
+        later(keys),
+        ghosts(keys),
+        dropped(keys),
+        gone(keys),
+        expiries(when),
+        evicts(may_evict) {}
 
   std::vector<uint64_t> now;
   std::vector<uint64_t> durable;
   std::vector<std::vector<uint64_t>> later;
   std::vector<std::vector<uint64_t>> ghosts;  // values that had expired when a recovery found none
+  // Values that a recovery has found no room for in the index: what a later one may find, until the key is written.
+  std::vector<std::vector<uint64_t>> dropped;
+  std::vector<bool> gone;  // deleted since the last flush
   const Expiries* expiries;
+  bool evicts;                    // a key may be absent at any time, and be there again after a cut
   Action action = Action::kNone;  // under way, or when the process died
   bool opening = false;           // whoever opens the store finishes that, or dies of it as well
   size_t key = 0;
@@ -241,11 +260,15 @@ struct Model {
     if (action == Action::kSet || action == Action::kDelete) {
       if (status.ok()) {
         now[key] = number;
+        gone[key] = gone[key] || number == 0;
       } else if (action == Action::kSet) {
         std::erase(later[key], number);  // nothing has changed
       }
     }
-    if (action == Action::kClear && status.ok()) std::fill(now.begin(), now.end(), 0);
+    if (action == Action::kClear && status.ok()) {
+      std::fill(now.begin(), now.end(), 0);
+      std::fill(gone.begin(), gone.end(), true);
+    }
     action = Action::kNone;
   }
   /** A flush has had its sync. What is under way may be covered. */
@@ -256,12 +279,21 @@ struct Model {
     batches.clear();
     for (size_t i = 0; i < now.size(); i++) {
       if (now[i] != 0) ghosts[i].clear();
+      if (now[i] != 0 || gone[i]) dropped[i].clear();
+      gone[i] = false;
     }
     NoteUnderWay();
   }
-  /** What was found is promised. */
-  void Recovered(const std::vector<uint64_t>& found) {
+  /** What was found is promised. `evicted`: the recovery itself has evicted some of what is absent. */
+  void Recovered(const std::vector<uint64_t>& found, bool evicted) {
     for (size_t i = 0; i < found.size(); i++) {
+      gone[i] = false;
+      if (evicted && found[i] == 0) {
+        dropped[i].push_back(durable[i]);
+        dropped[i].insert(dropped[i].end(), later[i].begin(), later[i].end());
+      } else {
+        dropped[i].clear();
+      }
       if (found[i] != 0) ghosts[i].clear();
       later[i].push_back(durable[i]);
       for (const uint64_t value : later[i]) {
@@ -300,12 +332,15 @@ struct Model {
   }
   /** Whether a key may show this. */
   bool Allows(size_t at, uint64_t found) const {
+    if (evicts && found == 0) return true;
     const auto shows = [&](uint64_t value) { return Shows(value, found); };
     return shows(durable[at]) || std::any_of(later[at].begin(), later[at].end(), shows) ||
-           std::any_of(ghosts[at].begin(), ghosts[at].end(), shows);
+           std::any_of(ghosts[at].begin(), ghosts[at].end(), shows) ||
+           std::any_of(dropped[at].begin(), dropped[at].end(), shows);
   }
   /** Whether it must show this, as no memory has been lost. */
   bool Is(size_t at, uint64_t found) const {
+    if (evicts && found == 0) return true;
     const auto shows = [&](uint64_t value) { return Shows(value, found); };
     return shows(now[at]) || (now[at] == 0 && std::any_of(ghosts[at].begin(), ghosts[at].end(), shows));
   }
@@ -430,8 +465,31 @@ struct Workload {
   uint64_t clear_permille = 0;
   uint64_t flush_permille = 20;
   uint64_t close_permille = 10;
+  bool evicts = false;
   size_t cuts = 25;
 };
+
+/** Of a store that is full most of the time. */
+inline Workload EvictingWorkload(Random* random) {
+  Workload load;
+  load.name = "evicting";
+  load.evicts = true;
+  load.cuts = 12;
+  load.max_bytes = uint64_t{8} << 20;
+  load.shards = 1 + static_cast<uint32_t>(Below(random, 3));
+  const bool small = Chance(random, 40);
+  load.keys = small ? 2500 + Below(random, 1500) : 250 + Below(random, 150);
+  load.filled = load.keys;
+  load.longest = small ? 5000 : 60'000;
+  load.large_percent = small ? 0 : Below(random, 15);
+  load.largest = 400'000;
+  load.delete_percent = Below(random, 40);
+  load.flush_permille = std::array<uint64_t, 4>{4, 20, 60, 200}[Below(random, 4)];
+  load.close_permille = Below(random, 3) * 8;
+  load.expired_percent = Chance(random, 25) ? 5 + Below(random, 40) : 0;
+  load.clear_permille = Chance(random, 20) ? 2 + Below(random, 5) : 0;
+  return load;
+}
 
 inline Workload ChooseWorkload(Random* random) {
   Workload load;
@@ -463,7 +521,9 @@ inline Workload ChooseWorkload(Random* random) {
     load.longest = 3000;
     load.large_percent = 70;
     load.largest = 100'000 + Below(random, 800'000);
-  } else if (kind < 78) {
+  } else if (kind < 76) {
+    load = EvictingWorkload(random);
+  } else if (kind < 80) {
     load.name = "full";
     load.cuts = 12;
     load.max_bytes = uint64_t{8} << 20;

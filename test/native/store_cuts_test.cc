@@ -49,9 +49,30 @@ TEST(PowerCuts, LeaveWhatWasFlushedAndNothingElse) {
   }
 }
 
+// The same of stores that evict alone: they are a few of all, and each of them writes much.
+TEST(PowerCuts, OfStoresThatEvict) {
+  const bool one = ::getenv("FAULTLESS_TEST_SEED") != nullptr && ::getenv("FAULTLESS_CUTS") == nullptr;
+  const uint64_t first = Environment("FAULTLESS_TEST_SEED", std::random_device{}() % 1'000'000'000);
+  const uint64_t wanted = one ? 1 : Environment("FAULTLESS_CUTS", kSanitized ? 100 : 2000) / (kSanitized ? 1 : 2);
+  Counters counters;
+  uint64_t seed = first;
+  for (; counters[kCuts] < wanted; seed++) {
+    random_source.seed(seed);
+    Random random(seed);
+    const Workload load = EvictingWorkload(&random);
+    PowerCutRun(seed, &counters, &load).Run();
+  }
+  std::printf("    %lu cuts, seeds %lu to %lu (FAULTLESS_TEST_SEED=n runs one)\n", counters[kCuts], first, seed - 1);
+  counters.Print();
+  if (!one && wanted >= 500) {
+    EXPECT_GT(counters[kEvicted], 0);
+    EXPECT_GT(counters[kEvictedDeleted], 0);
+  }
+}
+
 Workload SmallWorkload(Random* random) {
   Workload load = ChooseWorkload(random);
-  while (load.filled > 0 || load.expired_percent > 0) load = ChooseWorkload(random);
+  while (load.filled > 0 || load.expired_percent > 0 || load.evicts) load = ChooseWorkload(random);
   load.close_permille = 0;
   return load;
 }

@@ -34,6 +34,7 @@ class Ledger {
     CheckLimbo();
     CheckPending();
     for (uint32_t i = 0; i < block_.shard_count; i++) CheckShard(i);
+    if (allocator().use_unit.load() != 0) Own(allocator().use_unit.load(), RunKind::kUse, "the marks of use");
     for (const uint64_t unit : dead_value_units_) {
       if (!owners_.contains(unit)) Own(unit, RunKind::kValue, "a dead record");
     }

@@ -7,6 +7,7 @@ import type { Freshness, HotCache } from './hot-cache.js';
 import { type Key, nameOf, writeKey } from './key.js';
 import type { StoreHandle, SyncCalls } from './native.js';
 import { toScratch } from './request.js';
+import type { Uses } from './uses.js';
 
 /** Layout of the scratch buffer: csrc/binding/store_sync.cc. */
 const valueAt = 64 * 1024;
@@ -33,11 +34,13 @@ export class Direct<V> {
   readonly #calls: SyncCalls;
   readonly #codec: ValueCodec;
   readonly #hot: () => HotCache | undefined;
+  readonly #uses: Uses | undefined;
 
-  constructor(handle: StoreHandle, codec: ValueCodec, hot: () => HotCache | undefined) {
+  constructor(handle: StoreHandle, codec: ValueCodec, hot: () => HotCache | undefined, uses: Uses | undefined) {
     this.#calls = addon.storeSync(handle, scratch, codec.textMark ?? noText);
     this.#codec = codec;
     this.#hot = hot;
+    this.#uses = uses;
   }
 
   // Each of these has its own try: a function object for each call is a tenth of a read of a hot key.
@@ -60,7 +63,9 @@ export class Direct<V> {
     } catch (thrown) {
       throw fromNative(thrown);
     }
-    return answer === isCold ? COLD : this.#decode(key, answer);
+    if (answer === isCold) return COLD;
+    this.#uses?.wake(); // the native part has noted it
+    return this.#decode(key, answer);
   }
 
   /** May block. */

@@ -3,6 +3,7 @@ import type { ValueCodec } from '../codec/codec.js';
 import { decodeValue } from '../codec/encoding.js';
 import type { StoreHandle } from './native.js';
 import type { StoreStats } from './stats.js';
+import type { Uses } from './uses.js';
 
 /** What an entry takes besides its key and its value, bytes: the entry, its place in the map. About. */
 const entryOverheadBytes = 200;
@@ -15,6 +16,8 @@ const mostTags = 2 ** 16;
 /** A copy of what a key held, or that it was absent. */
 interface Entry {
   readonly name: string;
+  /** Of the key's hash. */
+  readonly tag: number;
   /** Index of its version slot's word, and what that held when the value was read. */
   word: number;
   version: number;
@@ -55,6 +58,8 @@ export class HotCache {
   readonly #handle: StoreHandle;
   readonly #codec: ValueCodec;
   readonly #limitBytes: number;
+  /** To be told of hits, where they count. */
+  readonly #uses: Uses | undefined;
   readonly #buffer: ArrayBuffer;
   readonly #words: Int32Array;
   readonly #epochWord: number;
@@ -72,10 +77,16 @@ export class HotCache {
   #stale = 0;
 
   /** undefined where `limitBytes` is 0, or versions cannot be read without waiting. */
-  static create(handle: StoreHandle, codec: ValueCodec, limitBytes: number): HotCache | undefined {
+  static create(
+    handle: StoreHandle,
+    codec: ValueCodec,
+    limitBytes: number,
+    uses: Uses | undefined,
+  ): HotCache | undefined {
     const versions = limitBytes === 0 ? undefined : addon.storeVersions(handle);
     return (
-      versions && new HotCache(handle, codec, limitBytes, versions.buffer, versions.epochWord, versions.firstSlotWord)
+      versions &&
+      new HotCache(handle, codec, limitBytes, uses, versions.buffer, versions.epochWord, versions.firstSlotWord)
     );
   }
 
@@ -83,6 +94,7 @@ export class HotCache {
     handle: StoreHandle,
     codec: ValueCodec,
     limitBytes: number,
+    uses: Uses | undefined,
     buffer: ArrayBuffer,
     epochWord: number,
     firstSlotWord: number,
@@ -90,6 +102,7 @@ export class HotCache {
     this.#handle = handle;
     this.#codec = codec;
     this.#limitBytes = limitBytes;
+    this.#uses = uses;
     this.#buffer = buffer;
     this.#words = new Int32Array(buffer);
     this.#epochWord = epochWord;
@@ -112,6 +125,7 @@ export class HotCache {
     if (entry.expiresAtMs !== 0 && entry.expiresAtMs <= addon.storeNow(this.#handle)) return this.#outdated(entry);
     entry.visited = true;
     this.#hits++;
+    if (this.#uses !== undefined && (entry.encoded ?? entry.value) !== undefined) this.#uses.note(entry.tag);
     return entry;
   }
 
@@ -137,6 +151,7 @@ export class HotCache {
     const changeable = (typeof value === 'object' && value !== null) || typeof value === 'function';
     const entry: Entry = {
       name,
+      tag,
       word: this.#firstSlotWord + freshness.slot,
       version: version | 0,
       expiresAtMs: freshness.expiresAtMs,

@@ -52,6 +52,8 @@ export interface NativeOpenOptions {
   temporary: boolean;
   /** 0: not given. */
   maxBytes: number;
+  /** 0: not given, 1: 'error', 2: 'evict'. */
+  onFull: 0 | 1 | 2;
   codec: string;
   /** Of a recovery; must not throw. */
   onProgress: ((done: number, total: number) => void) | undefined;
@@ -195,6 +197,10 @@ export interface StoreAddon {
   storeWatchRead(watch: NativeWatch): Promise<ChangeStep>;
   storeWatchWait(watch: NativeWatch, bell: number, waitMs: number): Promise<void>;
 
+  /** Whether uses are to be told: the store evicts and is writable. */
+  storeCountsUses(handle: StoreHandle): boolean;
+  /** Values with these tags have been used; and what tryGet has answered since the last call. */
+  storeCarryUses(handle: StoreHandle, tags: Uint32Array): Promise<void>;
   storeVersions(handle: StoreHandle): NativeVersions | undefined;
   storeForgetVersions(buffer: ArrayBuffer): void;
 

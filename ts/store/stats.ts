@@ -12,6 +12,8 @@ export interface StoreStats {
   /** Of these, what is not used: it may have space, or have been given back. */
   freeBytes: number;
   maxBytes: number;
+  /** Entries that all processes have evicted (onFull: 'evict') since the store was created, or recovered last. */
+  evictions: number;
   shards: number;
   /** Lines of the index. */
   buckets: number;
@@ -21,7 +23,7 @@ export interface StoreStats {
   loadFactor: number;
   maxLoadFactor: number;
   /**
-   * Copies of hot values in this process (option hotBytes). Stale: found, but written since, by whichever process; each
+   * Copies of hot values in this process (option hotBytes). Evictions: of copies, not of entries. Stale: found, but written since, by whichever process; each
    * counts as a miss as well.
    */
   hot: { entries: number; bytes: number; hits: number; misses: number; evictions: number; stale: number };

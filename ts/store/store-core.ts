@@ -19,6 +19,7 @@ import type { Lifetime } from './request.js';
 import { Scheduler } from './scheduler.js';
 import { checkReadOptions, type OpenSettings, type WriteSettings } from './store-options.js';
 import { afterTurn, TurnBudget } from './turn-budget.js';
+import { Uses } from './uses.js';
 import { Watches } from './watch.js';
 
 /** What a turn of the event loop answers at once: some tens of microseconds. */
@@ -46,6 +47,8 @@ export class StoreCore<V> {
   readonly #calls = new Set<Promise<unknown>>();
   readonly #diagnostics: OperationDiagnostics;
   hot: HotCache | undefined;
+  /** Where reads on this thread count for what is evicted. */
+  readonly #uses: Uses | undefined;
   closing: Promise<void> | undefined;
 
   /** `start`: when it was asked for, of performance.now(). */
@@ -61,8 +64,9 @@ export class StoreCore<V> {
     this.#diagnostics = diagnostics;
     const commit = new GroupCommit(handle, diagnostics, typeof durability === 'number' ? durability : undefined);
     this.commit = commit;
-    this.hot = HotCache.create(handle, codec, hotBytes);
-    this.direct = new Direct(handle, codec, () => this.hot);
+    this.#uses = Uses.create(handle, (carry) => this.track(carry));
+    this.hot = HotCache.create(handle, codec, hotBytes, this.#uses);
+    this.direct = new Direct(handle, codec, () => this.hot, this.#uses);
     const scheduler = new Scheduler(handle, commit, diagnostics, codec.keepsBytes !== true, (...answered) => {
       settle(codec, this.hot, ...answered);
     });
@@ -238,6 +242,7 @@ export class StoreCore<V> {
 
   /** Nothing is hot any more. */
   #coolDown(): void {
+    this.#uses?.close();
     this.hot?.close();
     this.hot = undefined;
   }

@@ -8,15 +8,25 @@ import type { OpenFlags } from '../options.js';
 import type { NativeOpenOptions } from './native.js';
 import { Progress } from './progress.js';
 
-/** Kept in the file: encoding and maxBytes (another one at a later open: ERR_FORMAT). The rest holds per open. */
+/** Kept in the file: encoding, maxBytes and onFull (another one at a later open: ERR_FORMAT). The rest holds per open. */
 export interface StoreOptions extends OpenFlags {
   /**
    * The file may reach this many bytes: 8 MiB … 64 TiB. Default 1 TiB for a new store, and whatever an existing one
-   * has. It is address space, not memory. A store that is full answers ERR_STORE_FULL, with nothing lost.
+   * has. It is address space, not memory.
    */
   maxBytes?: number;
-  /** What happens at maxBytes: ERR_STORE_FULL. */
-  onFull?: 'error';
+  /**
+   * What happens at maxBytes, and where the device is full. Default 'error' for a new store, and whatever an existing one
+   * has.
+   *
+   * - 'error': writes that find no room are ERR_STORE_FULL (ERR_NO_SPACE), with nothing lost.
+   * - 'evict': a cache that all its processes share. Entries that have expired go first, then those that have not been
+   *   read for long; so an entry may be absent at any time. Reads of values count, by whichever method and process,
+   *   answers out of hot copies among them; those of read-only Stores do not, nor do has() and iteration. Writes do not
+   *   fail for want of space; on a device they may wait for a flush that gives some back. A value that takes more than
+   *   half of what the store can hold is ERR_STORE_FULL, and nothing is evicted for it.
+   */
+  onFull?: 'error' | 'evict';
   /**
    * Milliseconds to live for writes of this Store that say nothing of it, more than 0; default Infinity: without end.
    * Expired entries are absent to every process, whatever the wall clock does: where it is set back they stay so. Their
@@ -165,6 +175,7 @@ export function toOpenOptions(location: Location, options: unknown): OpenSetting
     allowRemote: checkBoolean('allowRemote', given.allowRemote, false),
     temporary: checkBoolean('temporary', given.temporary, false),
     maxBytes: maxBytes === undefined ? 0 : checkMaxBytes(maxBytes),
+    onFull: checkOnFull(given.onFull),
     codec: codec.name,
     onProgress: progress.isWanted ? progress.report : undefined,
   };
@@ -183,6 +194,15 @@ export function toOpenOptions(location: Location, options: unknown): OpenSetting
 
 function checkMaxBytes(maxBytes: number): number {
   return checkInteger('maxBytes', maxBytes, addon.storeMinMaxBytes, addon.storeLargestMaxBytes);
+}
+
+/** As NativeOpenOptions has it. */
+function checkOnFull(onFull: unknown): 0 | 1 | 2 {
+  if (onFull === undefined) return 0;
+  if (onFull === 'error') return 1;
+  if (onFull === 'evict') return 2;
+  if (typeof onFull !== 'string') throw wrongType('onFull', "'error' or 'evict'");
+  throw newError('ERR_INVALID_ARG_VALUE', "onFull must be 'error' or 'evict'");
 }
 
 /** Checks the options of a write. */
@@ -212,11 +232,7 @@ export function checkReadOptions(options: { signal?: AbortSignal } | undefined):
 
 /** Options that later releases implement: to ignore them would break what they promise. */
 function refuseLater(options: Record<string, unknown>): void {
-  const { onFull, fixed, uids } = options;
-  if (onFull !== undefined && onFull !== 'error') {
-    if (onFull === 'evict') throw notYet("onFull: 'evict'");
-    throw newError('ERR_INVALID_ARG_VALUE', "onFull must be 'error' or 'evict'");
-  }
+  const { fixed, uids } = options;
   if (fixed !== undefined) throw notYet('fixed');
   if (uids !== undefined && checkBoolean('uids', uids as boolean, false)) throw notYet('uids');
 }

@@ -80,7 +80,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
    * - a {@link Codec}.
    *
    * ERR_NOT_FOUND (and not `create`, or no such directory), ERR_EXISTS (`exclusive`), ERR_ACCESS, ERR_FORMAT (not one
-   * of our files, or another encoding or maxBytes than it was created with), ERR_MEMLOCK (`pin`), ERR_UNSUPPORTED (a
+   * of our files, or another encoding, maxBytes or onFull than it was created with), ERR_MEMLOCK (`pin`), ERR_UNSUPPORTED (a
    * network filesystem, options that a later release implements), ERR_NO_SPACE, ERR_BUSY, ERR_IO, ERR_CORRUPT.
    */
   static open(location: Location, options: StoreOptions & { encoding: 'utf8' }): Promise<Store<string>>;
@@ -406,7 +406,7 @@ export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, Async
   /**
    * Copies the store to a new file while everybody goes on reading and writing. The copy shows the store as it was at
    * one moment between the call and its end: everything that had resolved before that moment, in whatever process, and
-   * nothing that was written later. It is a store of its own, closed and flushed, with the same encoding and maxBytes,
+   * nothing that was written later. It is a store of its own, closed and flushed, with the same encoding, maxBytes and onFull,
    * for its owner alone (0o600). It has only the space that its records need, shares blocks with the store where the
    * filesystem can, and is on the device when the promise resolves. Nothing is to be found at `to` before that, nor after
    * a failure, an abort or the death of the process. Read-only stores can be copied as well.

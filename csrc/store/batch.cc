@@ -79,6 +79,7 @@ class BatchCommit {
   Status Attempt(bool* done);
   Status DoChecks(bool* hold);
   Status Plan(Share* share);
+  Status MeasureRoom();
   Status FindMembers(Share* share);
   Status PlanIndex(Share* share, bool* split);
   void PlanCounters(Share* share);
@@ -87,6 +88,7 @@ class BatchCommit {
   void AppendRecord(const Share& share, const RecordView& record, uint64_t* position) const;
   RecordView RecordOf(const Member& member) const;
   void ReleaseOldRuns(const Share& share) const;
+  Purpose purpose() const { return only_deletes_ ? Purpose::kReserve : Purpose::kUser; }
   const format::Word& list_chain() const {
     return context_.pending(context_.opener_slot).chains[format::kPendingChains + 1];
   }
@@ -97,6 +99,7 @@ class BatchCommit {
   std::vector<std::unique_ptr<Check>> checks_;
   bool only_deletes_ = true;
   std::optional<LargeValueWriter> large_;
+  bool scarce_ = false;         // space
   uint64_t number_ = 0;         // of this attempt
   uint32_t wanting_shard_ = 0;  // where there was no room
 };
@@ -277,16 +280,33 @@ void BatchCommit::PlanCounters(Share* share) {
 
 /** Everything in one shard that needs space or may fail. Nothing of the batch can be seen yet. */
 Status BatchCommit::Plan(Share* share) {
-  for (bool split = true; split;) {
+  if (share->bytes == 0) return Code::kOk;
+  for (bool split = false, again = false; split || !again; again = true) {
     share->change.emplace(context_);
-    FAULTLESS_TRY(FindMembers(share));
-    if (share->bytes == 0) return Code::kOk;
-    const Purpose purpose = only_deletes_ ? Purpose::kReserve : Purpose::kUser;
-    FAULTLESS_TRY(EnsureRoom(context_, share->shard, share->bytes, purpose));
+    if (split) FAULTLESS_TRY(FindMembers(share));
+    FAULTLESS_TRY(EnsureRoom(context_, share->shard, share->bytes, purpose(), scarce_));
     share->position = context_.shard(share->shard).head.load(kRelaxed);
     FAULTLESS_TRY(PlanIndex(share, &split));
   }
   PlanCounters(share);
+  return Code::kOk;
+}
+
+/** Finds the members, and whether there can be room for all of them: a head that was taken for nothing stays. */
+Status BatchCommit::MeasureRoom() {
+  uint64_t units = 0;
+  for (Share& share : shares_) {
+    wanting_shard_ = share.shard;
+    FAULTLESS_TRY(FindMembers(&share));
+    uint64_t of_share = 0;
+    if (share.bytes != 0) FAULTLESS_TRY(UnitsForRoom(context_, share.shard, share.bytes, &of_share));
+    units += of_share;
+  }
+  if (units == 0) return Code::kOk;
+  const uint64_t kept = only_deletes_ ? context_.shards() / 2 : 2 * context_.shards();
+  const uint64_t available = AvailableUnits(context_);
+  if (available < units + kept) return {Code::kStoreFull, "the store has reached maxBytes"};
+  scarce_ = available < 8 * units + kept;
   return Code::kOk;
 }
 
@@ -298,7 +318,7 @@ Status BatchCommit::TakeList(uint64_t words, uint64_t* unit) {
   const auto size_class = static_cast<uint32_t>(std::bit_width((bytes - 1) / format::kUnitBytes));
   if (size_class > format::kMaxClass) return {Code::kOutOfRange, "a batch changes too much of the index"};
   const RunRequest request{format::RunKind::kValue, shares_.front().shard, 0, nullptr, &chain};
-  FAULTLESS_TRY(TakeRun(context_, size_class, request, only_deletes_ ? Purpose::kReserve : Purpose::kUser, unit));
+  FAULTLESS_TRY(TakeRun(context_, size_class, request, purpose(), unit));
   return context_.storage->PopulateWrite(*unit * format::kUnitBytes, bytes);
 }
 
@@ -365,6 +385,9 @@ Status BatchCommit::Attempt(bool* done) {
     *done = false;
     return Code::kOk;
   }
+  const Status measured = MeasureRoom();
+  FAULTLESS_TRY(nothing_lost());
+  FAULTLESS_TRY(measured);
   std::vector<BatchPart> parts;
   for (Share& share : shares_) {
     wanting_shard_ = share.shard;
@@ -447,8 +470,7 @@ Status BatchCommit::Run(bool* done) {
     } else if (IsOutOfSpace(status)) {
       full++;
       bool progress = false;
-      const Purpose purpose = only_deletes_ ? Purpose::kReserve : Purpose::kUser;
-      FAULTLESS_TRY(MakeRoom(context_, wanting_shard_, purpose, &progress));
+      FAULTLESS_TRY(MakeRoom(context_, wanting_shard_, purpose(), &progress));
       if (!progress) break;
     } else {
       break;

@@ -32,6 +32,12 @@ uint32_t ExtentClass(uint64_t live_bytes, uint64_t needed_bytes) {
   return size_class;
 }
 
+uint32_t SmallestClass(uint64_t needed_bytes) {
+  uint32_t size_class = 0;
+  while (size_class < format::kMaxExtentClass && RunBytes(size_class) < needed_bytes) size_class++;
+  return size_class;
+}
+
 /** Ends the head extent, so that recovery can tell its end from a record that was lost. */
 void WriteEnd(const Context& context, const ShardControl& shard, uint64_t incarnation) {
   const uint64_t head = shard.head.load(kRelaxed);
@@ -141,7 +147,7 @@ Status HasRoom(const Context& context, uint32_t shard_index, uint64_t bytes, boo
   return Code::kOk;
 }
 
-Status TakeHead(const Context& context, uint32_t shard_index, uint64_t needed, Purpose purpose) {
+Status TakeHead(const Context& context, uint32_t shard_index, uint64_t needed, Purpose purpose, bool smallest = false) {
   ShardControl& shard = context.shard(shard_index);
   uint64_t unit = shard.next_head_unit.load(kRelaxed);
   EntryView extent;
@@ -154,7 +160,7 @@ Status TakeHead(const Context& context, uint32_t shard_index, uint64_t needed, P
     unit = 0;
   }
   if (unit == 0) {
-    uint32_t size_class = ExtentClass(shard.live_bytes.load(kRelaxed), needed);
+    uint32_t size_class = smallest ? SmallestClass(needed) : ExtentClass(shard.live_bytes.load(kRelaxed), needed);
     const RunRequest request{RunKind::kQueue, shard_index, shard.head_sequence.load(kRelaxed) + 1,
                              &shard.next_head_unit, nullptr};
     Status status = TakeRun(context, size_class, request, purpose, &unit);
@@ -219,10 +225,17 @@ Status EraseUnfinished(const Context& context, uint32_t shard_index) {
   return Code::kOk;
 }
 
-Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, Purpose purpose) {
+Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, Purpose purpose, bool smallest) {
   bool room;
   FAULTLESS_TRY(HasRoom(context, shard_index, bytes, &room));
-  return room ? Status() : TakeHead(context, shard_index, bytes + kMarkBytes, purpose);
+  return room ? Status() : TakeHead(context, shard_index, bytes + kMarkBytes, purpose, smallest);
+}
+
+Status UnitsForRoom(const Context& context, uint32_t shard_index, uint64_t bytes, uint64_t* units) {
+  bool room;
+  FAULTLESS_TRY(HasRoom(context, shard_index, bytes, &room));
+  *units = room ? 0 : uint64_t{1} << SmallestClass(bytes + kMarkBytes);
+  return Code::kOk;
 }
 
 Status BeginExtent(const Context& context, uint32_t shard_index, Purpose purpose) {

@@ -30,9 +30,11 @@ Status EraseUnfinished(const Context& context, uint32_t shard_index);
 
 /**
  * Makes sure that `bytes` fit at the head, taking a new extent where they do not. kStoreFull, kNoSpace, kWouldBlock,
- * kIo: the queue is as it was.
+ * kIo: the queue is as it was. `smallest`: space is scarce, so the extent is no larger than it must be.
  */
-Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, Purpose purpose);
+Status EnsureRoom(const Context& context, uint32_t shard_index, uint64_t bytes, Purpose purpose, bool smallest = false);
+/** How many units that would take at least. */
+Status UnitsForRoom(const Context& context, uint32_t shard_index, uint64_t bytes, uint64_t* units);
 
 /** Lets the head go on in a fresh extent, so that cleaning can get to all that is in the present one. Codes as above.
  */

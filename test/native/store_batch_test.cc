@@ -299,6 +299,25 @@ TEST(StoreBatch, AFullStoreCanBeEmptiedByABatch) {
   ExpectSound(path);
 }
 
+TEST(StoreBatch, OneThatHasNoRoomTakesNone) {
+  const harness::TemporaryDirectory directory;
+  const std::string path = directory.File("refused.store");
+  const auto store = Open(path, uint64_t{8} << 20);
+  ASSERT_TRUE(Batch().Set("a", "kept").Commit(*store));
+  Batch large;
+  for (int i = 0; i < 200; i++) large.Set("key" + std::to_string(i), std::string(60'000, 'v'));
+  bool done = true;
+  for (int i = 0; i < 3; i++) EXPECT_CODE(large.TryCommit(*store, &done), Code::kStoreFull);
+  EXPECT_EQ(store->Size(), 1);
+  // Two of the 8 MiB: in extents no larger than they must be.
+  Batch fits;
+  for (int i = 0; i < 30; i++) fits.Set("key" + std::to_string(i), std::string(60'000, 'v'));
+  EXPECT_TRUE(fits.Commit(*store));
+  EXPECT_EQ(store->Size(), 31);
+  EXPECT_OK(store->Close());
+  ExpectSound(path);
+}
+
 TEST(StoreBatch, ThreadsSeeAllOfItOrNothing) {
   const harness::TemporaryDirectory directory;
   const std::string path = directory.File("threads.store");

@@ -6,6 +6,7 @@ import {
   type Codec,
   type Cold,
   type Key,
+  type KeyValueStore,
   Store,
   type StoreOptions,
   type Value,
@@ -34,6 +35,13 @@ export async function types(options: StoreOptions): Promise<void> {
   void Store.open('x', { uids: true });
   // @ts-expect-error: there is no public constructor
   new Store();
+
+  // Code that is written against the interface takes a Store.
+  const near: KeyValueStore<string> = await Store.open('x', { encoding: 'utf8' });
+  const nearBytes: KeyValueStore<Buffer, Uint8Array | string> = await Store.open('x', { encoding: 'buffer' });
+  expectTypeOf(near.get('key')).toEqualTypeOf<Promise<string | undefined>>();
+  expectTypeOf(nearBytes.batch().set('key', 'text').commit()).toEqualTypeOf<Promise<boolean>>();
+  for await (const [key, value] of near) expectTypeOf([key, value] as const).toEqualTypeOf<readonly [string, string]>();
 
   const text = await Store.open('x', { encoding: 'utf8' });
   expectTypeOf(text.get('key')).toEqualTypeOf<Promise<string | undefined>>();

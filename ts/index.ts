@@ -23,6 +23,7 @@ export type {
   StoreSlowMessage,
 } from './store/diagnostics.js';
 export type { Key } from './store/key.js';
+export type { KeyValueStore } from './store/key-value-store.js';
 export { asObject } from './store/object.js';
 export type { StoreStats } from './store/stats.js';
 export { Store } from './store/store.js';

@@ -391,13 +391,15 @@ enum class RecordKind : uint8_t {
   kBatch = 5,  // value: a BatchValue: before and behind what a batch has in the shard
   kEnd = 6,    // nothing more in this extent (implied where less than a header is left)
 };
-constexpr uint8_t kRecordExpires = 1;      // an expiry word follows the header
-constexpr uint8_t kRecordUid = 2;          // a uid word follows
-constexpr uint8_t kRecordLarge = 4;        // a LargeHeader and its runs follow
-constexpr uint8_t kRecordMoved = 8;        // re-appended by cleaning, or with another expiry: the same value
-constexpr uint8_t kRecordReasonShift = 4;  // tombstones: 0 deleted, 1 expired, 2 evicted (bits 4–5)
+constexpr uint8_t kRecordExpires = 1;  // an expiry word follows the header
+constexpr uint8_t kRecordUid = 2;      // a uid word follows
+constexpr uint8_t kRecordLarge = 4;    // a LargeHeader and its runs follow
+constexpr uint8_t kRecordMoved = 8;    // re-appended by cleaning, or with another expiry: the same value
+constexpr uint8_t kRecordReasonShift =
+    4;  // tombstones: 0 deleted, 1 expired, 2 evicted, 3 nothing was there (bits 4–5)
 constexpr uint8_t kReasonExpired = 1;
 constexpr uint8_t kReasonEvicted = 2;
+constexpr uint8_t kReasonAbsent = 3;
 constexpr uint8_t kReasonMask = 3;
 constexpr uint8_t kRecordAfterExpiry = 64;  // a set: what it replaced had expired, and nothing has told of that
 

@@ -10,6 +10,7 @@
 #include "store/batch_change.h"
 #include "store/batch_list.h"
 #include "store/clock.h"
+#include "store/eviction.h"
 #include "store/flush.h"
 #include "store/give_back.h"
 #include "store/index.h"
@@ -43,6 +44,7 @@ struct Member {
   IndexHit hit;
   RecordFacts old;
   bool replaces = false;
+  bool old_expired = false;
   uint64_t bytes = 0;  // of its record; 0: it deletes what is not there
   std::vector<format::RunReference> old_runs;
   bool old_promised = false;
@@ -166,7 +168,12 @@ RecordView BatchCommit::RecordOf(const Member& member) const {
   RecordView record;
   record.kind = member.deletes() ? RecordKind::kTombstone : RecordKind::kSet;
   record.key = member.entry->key;
-  if (member.deletes()) return record;
+  if (member.deletes()) {
+    const uint8_t reason = !member.replaces ? format::kReasonAbsent : member.old_expired ? format::kReasonExpired : 0;
+    record.flags = static_cast<uint8_t>(reason << format::kRecordReasonShift);
+    return record;
+  }
+  if (member.old_expired) record.flags |= format::kRecordAfterExpiry;
   SetExpiry(member.entry->expires_at_ms, &record);
   record.value = member.entry->value.subspan(member.large.run_bytes);
   if (!member.runs.empty()) {
@@ -212,10 +219,12 @@ Status BatchCommit::FindMembers(Share* share) {
     member.replaces = found.ok();
     if (!found.ok() && found.code() != Code::kAbsent) return found;
     if (!member.replaces) member.old = {};
+    member.old_expired = member.replaces && IsExpired(context_, member.old.expires_at_ms);
     if (member.old.run_bytes != 0) {
       FAULTLESS_TRY(RunsOf(context_, share->shard, member.hit.position, &member.old_runs, &member.old_promised));
     }
-    member.bytes = member.deletes() && !member.replaces ? 0 : format::RecordBytes(RecordOf(member));
+    const bool is_nothing = member.deletes() && !member.replaces && !MayComeBack(context_, share->shard);
+    member.bytes = is_nothing ? 0 : format::RecordBytes(RecordOf(member));
     share->bytes += member.bytes;
   }
   if (share->bytes != 0) share->bytes += 2 * kBoundaryBytes;
@@ -232,7 +241,7 @@ Status BatchCommit::PlanIndex(Share* share, bool* split) {
   for (const Member& member : share->members) {
     if (member.bytes == 0) continue;
     if (member.deletes()) {
-      RemoveEntry(context_, &change, member.hit);
+      if (member.replaces) RemoveEntry(context_, &change, member.hit);
     } else if (member.replaces) {
       SwitchEntry(context_, &change, member.hit, format::FingerprintOf(member.hash), position);
     } else {
@@ -267,7 +276,7 @@ void BatchCommit::PlanCounters(Share* share) {
       if (member.large.run_bytes != 0) change.Set(shard.had_runs, 1);
       const uint64_t expires_at_ms = member.entry->expires_at_ms;
       if (expires_at_ms != 0 && (earliest_ms == 0 || expires_at_ms < earliest_ms)) earliest_ms = expires_at_ms;
-    } else {
+    } else if (member.replaces) {
       change.Add(shard.keys, -1);
     }
     change.Add(shard.live_bytes, -static_cast<int64_t>(member.old.bytes));
@@ -303,7 +312,7 @@ Status BatchCommit::MeasureRoom() {
     units += of_share;
   }
   if (units == 0) return Code::kOk;
-  const uint64_t kept = only_deletes_ ? context_.shards() / 2 : 2 * context_.shards();
+  const uint64_t kept = only_deletes_ ? context_.shards() : 2 * context_.shards();
   const uint64_t available = AvailableUnits(context_);
   if (available < units + kept) return {Code::kStoreFull, "the store has reached maxBytes"};
   scarce_ = available < 8 * units + kept;
@@ -470,7 +479,9 @@ Status BatchCommit::Run(bool* done) {
     } else if (IsOutOfSpace(status)) {
       full++;
       bool progress = false;
-      FAULTLESS_TRY(MakeRoom(context_, wanting_shard_, purpose(), &progress));
+      uint64_t bytes = 0;
+      for (const BatchEntry& entry : entries_) bytes += entry.key.size() + entry.value.size();
+      FAULTLESS_TRY(MakeRoom(context_, wanting_shard_, purpose(), bytes, &progress));
       if (!progress) break;
     } else {
       break;
@@ -479,6 +490,7 @@ Status BatchCommit::Run(bool* done) {
   FAULTLESS_TRY(status);
   for (const Share& share : shares_) FlushWhereHeldUp(context_, share.shard);
   PayElsewhere(context_, shares_.front().shard);
+  if (context_.evicts()) PayForEviction(context_);
   FlushWhereLimboIsLarge(context_);
   GiveBackFreeSpace(context_);
   return Code::kOk;

@@ -8,6 +8,7 @@
 #include "store/lock.h"
 #include "store/record_queue.h"
 #include "store/use_marks.h"
+#include "store/watch_bell.h"
 
 namespace faultless::store {
 namespace {
@@ -30,8 +31,7 @@ uint64_t ReservedUnits(const Context& context) { return 2 * uint64_t{context.sha
  */
 uint64_t MarginUnits(const Context& context) {
   const uint64_t units = context.max_units();
-  return context.promises() ? std::clamp<uint64_t>(units / 16, 8, 1024)
-                                    : std::clamp<uint64_t>(units / 64, 4, 256);
+  return context.promises() ? std::clamp<uint64_t>(units / 16, 8, 1024) : std::clamp<uint64_t>(units / 64, 4, 256);
 }
 
 uint64_t LimboUnits(const Context& context) { return context.allocator().limbo_units.load(kRelaxed); }
@@ -138,12 +138,21 @@ Status EvictRecord(const Context& context, uint32_t shard_index, uint64_t hash, 
   tombstone.key = record.key;
   const uint64_t tombstone_bytes = format::RecordBytes(tombstone);
   const bool has_runs = !record.runs.empty();
-  if (has_runs) FAULTLESS_TRY(EnsureRoom(context, shard_index, tombstone_bytes, Purpose::kReserve));
+  bool leaves_tombstone = has_runs || IsWatched(context);
+  if (leaves_tombstone) {
+    const Status room = EnsureRoom(context, shard_index, tombstone_bytes, Purpose::kReserve);
+    if (!room.ok() && (has_runs || !IsOutOfSpace(room))) return room;
+    leaves_tombstone = room.ok();
+  }
   Transaction transaction(context, &shard.intent, &shard, shard_index);
-  if (has_runs) {
+  if (leaves_tombstone) {
     uint8_t* const scratch = RecordScratch(Scratch::kWrite, tombstone_bytes);
     format::EncodeRecord(tombstone, scratch);
     Append(context, shard_index, scratch, tombstone_bytes, &transaction);
+  } else {
+    transaction.Add(shard.untold_drops, 1);
+  }
+  if (has_runs) {
     transaction.Add(shard.value_bytes, -static_cast<int64_t>(record.large.run_bytes));
   } else {
     transaction.Set(shard.tail, shard.tail.load(kRelaxed) + bytes);
@@ -216,11 +225,16 @@ Status EvictForRoom(Context& context, uint64_t bytes, bool* progress) {
     more = before_step.IsMadeSince(context) && ComingUnits(context) < wanted;
   }
   *progress = before.IsMadeSince(context);
+  // A batch that no flush covers yet may be all that stands in the way.
+  bool held_up = false;
+  for (uint32_t i = 0; i < context.shards(); i++) {
+    held_up = context.hints[i].held_up.exchange(false, kRelaxed) || held_up;
+  }
   const uint64_t limbo = LimboUnits(context);
-  if (limbo != 0 && context.promises()) {
+  if ((limbo != 0 || held_up) && context.promises()) {
     // Others may be flushing: their flush is waited for, and this one covers what has been evicted since.
     FAULTLESS_TRY(Flush(context));
-    *progress = *progress || LimboUnits(context) < limbo;
+    *progress = *progress || held_up || LimboUnits(context) < limbo;
   }
   if (!*progress && blocked) return Code::kWouldBlock;
   return *progress || failure.code() != Code::kIo ? Status() : failure;

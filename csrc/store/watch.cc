@@ -303,6 +303,7 @@ Watching::Outcome Watching::TellRecord(uint32_t shard_index, uint64_t length, Bu
     MeetClear(&cursor, record, budget);
   } else if (record.kind == RecordKind::kTombstone) {
     const uint8_t reason = record.flags >> format::kRecordReasonShift & format::kReasonMask;
+    if (reason == format::kReasonAbsent) return Outcome::kGoOn;
     const ChangeKind kind = reason == format::kReasonExpired   ? ChangeKind::kExpired
                             : reason == format::kReasonEvicted ? ChangeKind::kEvicted
                                                                : ChangeKind::kDeleted;

@@ -42,9 +42,9 @@ void PayForCleaning(const Context& context, uint32_t shard_index);
 void PayElsewhere(Context& context, uint32_t written_shard);
 
 /**
- * One bounded step towards more room, for so many bytes about, in a full store, or on a full disk. False in *progress: there is nothing left to
- * give back. kWouldBlock, for deletes alone: somebody holds what there may be. Sets are refused at once then, as the
- * store is full.
+ * One bounded step towards more room, for so many bytes about, in a full store, or on a full disk. False in *progress:
+ * there is nothing left to give back. kWouldBlock, for deletes alone: somebody holds what there may be. Sets are
+ * refused at once then, as the store is full.
  */
 Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, uint64_t bytes, bool* progress);
 

@@ -382,6 +382,7 @@ Status TryDelete(Context& context, const Write& write, bool* existed) {
   format::RecordView tombstone;
   tombstone.kind = RecordKind::kTombstone;
   if (expired) tombstone.flags = format::kReasonExpired << format::kRecordReasonShift;
+  if (absent) tombstone.flags = format::kReasonAbsent << format::kRecordReasonShift;
   tombstone.key = key;
   const uint64_t bytes = format::RecordBytes(tombstone);
   FAULTLESS_TRY(EnsureRoom(context, shard_index, bytes, Purpose::kReserve));
@@ -449,8 +450,8 @@ template <typename Attempt>
 Status RunWrite(Context& context, const Write& write, Purpose purpose, const Attempt& attempt) {
   Status status;
   for (int i = 0; i < kPreparations; i++) {
-    status = WithRoom(context, context.ShardOfHash(write.hash), purpose, write.value.size(),
-                      [&] { return attempt(write); });
+    status =
+        WithRoom(context, context.ShardOfHash(write.hash), purpose, write.value.size(), [&] { return attempt(write); });
     if (status.code() != Code::kCold) break;
     FAULTLESS_TRY(write.rule->Prepare(context));
     status = Code::kWouldBlock;
@@ -549,8 +550,7 @@ uint64_t BeginClear(const Context& context) {
 
 Status ClearShard(Context& context, uint32_t shard_index, uint64_t number) {
   if (context.read_only) return Code::kReadOnly;
-  return WithRoom(context, shard_index, Purpose::kReserve, 0,
-                  [&] { return TryClear(context, shard_index, number); });
+  return WithRoom(context, shard_index, Purpose::kReserve, 0, [&] { return TryClear(context, shard_index, number); });
 }
 
 }  // namespace faultless::store

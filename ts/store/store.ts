@@ -15,6 +15,7 @@ import { compact } from './compaction.js';
 import { tellError } from './diagnostics.js';
 import { Iteration, iterateSync, toKeyEncoding } from './iteration.js';
 import { checkKey, type Key } from './key.js';
+import type { KeyValueStore } from './key-value-store.js';
 import { deleteMany, setMany } from './many.js';
 import type { StoreHandle } from './native.js';
 import { Kind } from './operation.js';
@@ -61,7 +62,7 @@ const wholeEntries: Shape = { keys: true, values: true, keyEncoding: 'utf8' };
  * - Only the methods that say so may block the calling thread.
  * - Pending calls keep the process alive, an open store does not.
  */
-export class Store<V = any, In = V> implements AsyncIterable<[string, V]>, AsyncDisposable, Disposable {
+export class Store<V = any, In = V> implements KeyValueStore<V, In>, Disposable {
   readonly #core: StoreCore<V>;
 
   private constructor(core: StoreCore<V>) {

@@ -5,7 +5,8 @@ import { fromNative } from '../errors.js';
 import { Aborts } from './aborts.js';
 import type { OperationDiagnostics } from './diagnostics.js';
 import type { GroupCommit } from './group-commit.js';
-import { checkKeyShape, type Key, maxKeyBytes, nameOf, writeKey } from './key.js';
+import { checkKeyShape, type Key, nameOf } from './key.js';
+import { toKeyList } from './key-list.js';
 import { hashOf, KeyTable } from './key-table.js';
 import type { Report, StoreHandle } from './native.js';
 import { Answer, isWrite, Kind, Operation } from './operation.js';
@@ -107,7 +108,7 @@ export class Scheduler {
     reject: (reason: unknown) => void,
     signal: AbortSignal | undefined,
   ): void {
-    const list = toList(keys);
+    const list = toKeyList(keys);
     const request = new Request();
     const operation = request.appendMany(list, resolve, reject);
     if (this.#barrier !== undefined) this.#awaitRequest(request, this.#barrier);
@@ -583,22 +584,4 @@ function errorOf(errors: readonly unknown[] | undefined, index: number): unknown
     for (let i = 0; i < errors.length; i += 2) if (errors[i] === index) return errors[i + 1];
   }
   return undefined;
-}
-
-/** The list of keys of a getMany. */
-function toList(keys: readonly Key[]): Buffer {
-  let room = 0;
-  for (const key of keys) {
-    checkKeyShape(key);
-    room += 2 + Math.min(maxKeyBytes, typeof key === 'string' ? 3 * key.length : key.length);
-  }
-  const list = Buffer.allocUnsafeSlow(room);
-  let at = 0;
-  for (const key of keys) {
-    const size = writeKey(key, list, at + 2);
-    list[at] = size;
-    list[at + 1] = size >>> 8;
-    at += 2 + size;
-  }
-  return list.subarray(0, at);
 }

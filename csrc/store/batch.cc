@@ -469,8 +469,12 @@ Status BatchCommit::Run(bool* done) {
   Sort();
   Status status = Code::kWouldBlock;
   for (int cold = 0, full = 0; cold < kPreparations && full < kRoomAttempts;) {
+    const uint64_t changes = context_.storage->SubstituteChanges();
     status = Attempt(done);
-    if (status.code() == Code::kCold) {
+    if (status.code() == Code::kCorrupt && context_.storage->SubstituteChanges() != changes) {
+      status = Code::kWouldBlock;  // as for any write: it may have met zeros in place of a page
+      break;
+    } else if (status.code() == Code::kCold) {
       cold++;
       for (const auto& check : checks_) {
         if (check->unprepared) FAULTLESS_TRY(check->rule.Prepare(context_));

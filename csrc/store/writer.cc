@@ -418,7 +418,10 @@ Status WithRoom(Context& context, uint32_t shard_index, Purpose purpose, uint64_
   for (int i = 0;; i++) {
     const uint64_t flushes = allocator.flush_count.load(kRelaxed);
     const uint64_t free_units = allocator.free_units.load(kRelaxed);
+    const uint64_t changes = context.storage->SubstituteChanges();
     const Status status = attempt();
+    // What passes for damage may be the zeros in place of a page that could not be had: the next attempt finds out.
+    if (status.code() == Code::kCorrupt && context.storage->SubstituteChanges() != changes) return Code::kWouldBlock;
     if (!IsOutOfSpace(status) || i == kAttempts) return status;
     bool progress;
     FAULTLESS_TRY(MakeRoom(context, shard_index, purpose, bytes, &progress));

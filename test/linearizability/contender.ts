@@ -107,7 +107,11 @@ async function swap(client: number, key: number): Promise<void> {
   const deletes = from !== 0 && isDelete(15);
   const { value, bytes } = nextValue(key);
   const wanted = deletes ? undefined : bytes;
-  const call = () => store.compareAndSet(name, expected, wanted);
+  const inBatch = (): Promise<boolean> => {
+    const batch = store.batch().check(name, expected);
+    return (wanted === undefined ? batch.delete(name) : batch.set(name, wanted)).commit();
+  };
+  const call = random.below(2) === 0 ? inBatch : () => store.compareAndSet(name, expected, wanted);
   await record(client, 'compareAndSet', [key, deletes ? 0 : value, from], call, Number);
 }
 
@@ -139,7 +143,9 @@ async function operate(client: number): Promise<void> {
       await record(client, 'delete', [key], () => store.delete(name), Number);
     } else {
       const { value, bytes } = nextValue(key);
-      await record(client, 'set', [key, value], () => store.set(name, bytes), toNothing);
+      const inBatch = random.below(4) === 0;
+      const call = () => (inBatch ? store.batch().set(name, bytes).commit() : store.set(name, bytes));
+      await record<unknown>(client, 'set', [key, value], call, toNothing);
     }
     writing[key] = (writing[key] ?? 0) - 1;
     return;

@@ -111,7 +111,7 @@ async function swap(client: number, key: number): Promise<void> {
     const batch = store.batch().check(name, expected);
     return (wanted === undefined ? batch.delete(name) : batch.set(name, wanted)).commit();
   };
-  const call = random.below(2) === 0 ? inBatch : () => store.compareAndSet(name, expected, wanted);
+  const call = random.below(8) === 0 ? inBatch : () => store.compareAndSet(name, expected, wanted);
   await record(client, 'compareAndSet', [key, deletes ? 0 : value, from], call, Number);
 }
 
@@ -143,7 +143,7 @@ async function operate(client: number): Promise<void> {
       await record(client, 'delete', [key], () => store.delete(name), Number);
     } else {
       const { value, bytes } = nextValue(key);
-      const inBatch = random.below(4) === 0;
+      const inBatch = random.below(16) === 0;
       const call = () => (inBatch ? store.batch().set(name, bytes).commit() : store.set(name, bytes));
       await record<unknown>(client, 'set', [key, value], call, toNothing);
     }

@@ -100,7 +100,7 @@ describe('histories of several processes', { skip: process.platform !== 'linux' 
       wrong: 'return true;',
     });
     const start = performance.now();
-    for (let round = 0; round < 90; round++) {
+    for (let round = 0; round < 180; round++) {
       const { violations } = await play(t, join(inMemory, `mistaken-${round}`), firstSeed + round, 2, env);
       const [violation] = violations;
       if (violation === undefined) continue;

@@ -279,7 +279,10 @@ uint64_t KeptUnits(const Context& context, Purpose purpose) {
   const uint64_t published = context.PublishedUnits();
   const uint64_t used = published > others ? published - others : 0;
   const uint64_t kept = std::min<uint64_t>(2 * context.shards(), used * 3 / 7 + 1);
-  return purpose == Purpose::kUser ? kept : kept / 2;
+  if (purpose == Purpose::kUser) return kept;
+  // Deletes need a fresh extent in each shard before they give anything back.
+  const uint64_t shards = context.shards();
+  return std::max(kept / 4, std::min(kept / 3, kept > shards ? kept - shards : 0));
 }
 
 uint64_t AvailableUnits(const Context& context) {

@@ -132,24 +132,28 @@ bool IsWorthCleaning(const Context& context, uint32_t shard_index, Purpose purpo
  * that would fill up what the oldest extent's live records are to go to. When that extent is gone there is as much as
  * before, and the dead records of it have become room at the head.
  */
-void CleanWithLastUnits(Context& context, bool* progress, bool* held) {
+void CleanWithLastUnits(Context& context, uint32_t preferred_shard, bool* progress, bool* held) {
   auto& flush_lock = context.allocator().flush_lock;
   if (!TryAcquireWord(context, &flush_lock).ok()) {
     *held = true;
     return;
   }
-  CleaningBudget budget = kCleaningForSpace;
-  budget.purpose = Purpose::kFlush;
   for (uint32_t i = 0; i < context.shards() && !*progress; i++) {
-    if (!IsWorthCleaning(context, i, Purpose::kReserve)) continue;
-    const ShardLock lock(context, i);
+    const uint32_t shard_index = (preferred_shard + i) % context.shards();
+    const ShardControl& shard = context.shard(shard_index);
+    const ShardLock lock(context, shard_index);
     *held = *held || lock.status().code() == Code::kWouldBlock;
     format::EntryView tail;
-    const uint64_t tail_unit = context.shard(i).tail_unit.load(kRelaxed);
+    const uint64_t tail_unit = shard.tail_unit.load(kRelaxed);
     if (!lock.status().ok() || !ReadRun(context, tail_unit, format::RunKind::kQueue, &tail)) continue;
+    if (tail_unit == shard.head_unit.load(kRelaxed) || GarbageBytes(context, shard_index) == 0) continue;
     if (AvailableUnits(context) <= RunBytes(tail.size_class) / format::kUnitBytes) continue;
+    // No more than what lives in that extent: the next one would need units that wait for a flush by then.
+    CleaningBudget budget = kCleaningForSpace;
+    budget.moved_bytes = RunBytes(tail.size_class);
+    budget.purpose = Purpose::kFlush;
     uint32_t left = 0;
-    static_cast<void>(Clean(context, i, budget, &left));
+    static_cast<void>(Clean(context, shard_index, budget, &left));
     *progress = left > 0;
   }
   ReleaseWord(&flush_lock);
@@ -201,7 +205,7 @@ Status MakeRoom(Context& context, uint32_t preferred_shard, Purpose purpose, uin
     held = held || flushed.ok() || flushed.code() == Code::kWouldBlock;
   }
   if (*progress || purpose != Purpose::kReserve) return Code::kOk;
-  if (!held && limbo == 0) CleanWithLastUnits(context, progress, &held);
+  if (!held && limbo == 0) CleanWithLastUnits(context, preferred_shard, progress, &held);
   return !*progress && held ? Status(Code::kWouldBlock) : Status();
 }
 

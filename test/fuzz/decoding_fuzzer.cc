@@ -104,7 +104,7 @@ void ReadTableEntry(Decisions* decisions) {
   }
   format::EntryView view;
   if (!format::ReadEntry(entry, unit, &view)) return;
-  FUZZ_REQUIRE(view.kind >= format::RunKind::kFree && view.kind <= format::RunKind::kValue, "kind");
+  FUZZ_REQUIRE(view.kind >= format::RunKind::kFree && view.kind <= format::RunKind::kUse, "kind");
   FUZZ_REQUIRE(view.size_class <= format::kMaxClass && unit % (uint64_t{1} << view.size_class) == 0, "class");
   FUZZ_REQUIRE(view.incarnation == entry.incarnation && view.sequence == entry.sequence && view.next == entry.next,
                "words");

@@ -116,6 +116,28 @@ describe('features together', () => {
       assert.deepEqual(keys.sort(), [...told].sort());
     });
 
+    test(`a delete of what is absent is not told, though a store that evicts notes it: ${place}`, async () => {
+      await using store = await Store.open<string>(newLocation(), { maxBytes: 8 * MiB, onFull: 'evict' });
+      for (let i = 0; i < 12_000; i += 300) {
+        await store.setMany(Array.from({ length: 300 }, (_, j) => [`key ${i + j}`, 'x'.repeat(1000)] as const));
+      }
+      assert.ok(store.stats().evictions > 0);
+      const { changes, stop } = follow(store);
+      const batch = store.batch();
+      for (let i = 0; i < 100; i++) {
+        assert.equal(await store.delete(`never there ${i}`), false);
+        batch.delete(`nor this ${i}`);
+      }
+      await batch.commit();
+      await store.set('end', '');
+      await until(() => changes.some((change) => 'key' in change && change.key === 'end'), 'the end is told');
+      await stop();
+      assert.deepEqual(
+        changes.filter((change) => 'key' in change && /never|nor/.test(change.key)),
+        [],
+      );
+    });
+
     test(`batches in a store that evicts: none fails, and each is whole or gone: ${place}`, async () => {
       await using store = await Store.open<number>(newLocation(), { maxBytes: 8 * MiB, onFull: 'evict' });
       const filler = 1;

@@ -91,12 +91,12 @@ Status FindEntryOf(const Context& context, uint32_t shard_index, uint64_t hash, 
                });
 }
 
-Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
-                   const format::RecordView& record, uint64_t bytes) {
+Status DropRecord(const Context& context, uint32_t shard_index, const IndexHit& hit, const format::RecordView& record,
+                  const Drop& drop) {
   ShardControl& shard = context.shard(shard_index);
   format::RecordView tombstone;
   tombstone.kind = RecordKind::kTombstone;
-  tombstone.flags = format::kReasonExpired << format::kRecordReasonShift;
+  tombstone.flags = static_cast<uint8_t>(drop.reason << format::kRecordReasonShift);
   tombstone.key = record.key;
   const uint64_t tombstone_bytes = format::RecordBytes(tombstone);
   const bool needs_tombstone = !record.runs.empty();
@@ -115,10 +115,14 @@ Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, 
     transaction.Add(shard.untold_drops, 1);
   }
   RemoveEntry(context, &transaction, hit);
-  transaction.MoveSlot(context.SlotOfHash(hash));
+  transaction.MoveSlot(context.SlotOfHash(drop.hash));
   transaction.Add(shard.keys, -1);
-  transaction.Add(shard.live_bytes, -static_cast<int64_t>(bytes));
+  transaction.Add(shard.live_bytes, -static_cast<int64_t>(drop.bytes));
   transaction.Add(shard.value_bytes, -static_cast<int64_t>(record.large.run_bytes));
+  if (drop.reason == format::kReasonEvicted) {
+    transaction.Add(shard.evictions, 1);
+    if (!needs_tombstone) PassEvicted(context, shard_index, drop.bytes, &transaction);
+  }
   return transaction.Commit();
 }
 
@@ -214,7 +218,7 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
       return Status::Corrupt("a record's checksum does not match", tail);
     }
     if (IsExpired(context, record)) {
-      FAULTLESS_TRY(DropExpired(context, shard_index, hash, hit, record, bytes));
+      FAULTLESS_TRY(DropRecord(context, shard_index, hit, record, {hash, bytes, format::kReasonExpired}));
       continue;  // the next turn finds it dead
     }
     bool evict = evicts && IsToBeEvicted(context, shard_index, hash, bytes);
@@ -224,7 +228,7 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
       if (!evict) FAULTLESS_TRY(moved);
     }
     if (evict) {
-      FAULTLESS_TRY(EvictRecord(context, shard_index, hash, hit, record, bytes));
+      FAULTLESS_TRY(DropRecord(context, shard_index, hit, record, {hash, bytes, format::kReasonEvicted}));
       budget.evicted_bytes -= std::min(budget.evicted_bytes, bytes + record.large.run_bytes);
       continue;
     }

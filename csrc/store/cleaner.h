@@ -35,14 +35,20 @@ Status Clean(const Context& context, uint32_t shard_index, CleaningBudget budget
 /** The index entry that refers to the record at `position`, or kAbsent: the record is dead. */
 Status FindEntryOf(const Context& context, uint32_t shard_index, uint64_t hash, uint64_t position, IndexHit* hit);
 
+/** Why a live record goes without anybody having asked for it. */
+struct Drop {
+  uint64_t hash;   // of its key
+  uint64_t bytes;  // of the record
+  uint8_t reason;  // kReasonExpired, kReasonEvicted
+};
 /**
- * Takes an expired record off the index. One with value runs leaves a tombstone, as a delete would: these runs are
- * released, and recovery, which must tell a record that lost its runs that way from one that was never whole, cannot
- * ask the clock: it may have gone back. So does each one while somebody watches the store (watch_bell.h) and there is
- * room for it; else it is counted as untold. The record is in the read scratch.
+ * Takes a live record off the index. Who watches is told by a tombstone with the reason, or by untold_drops. One with
+ * value runs leaves a tombstone in any case, as a delete would: these runs are released, and recovery, which must tell
+ * a record that lost its runs that way from one that was never whole, cannot ask the clock: it may have gone back. The
+ * record is in the read scratch; one that is evicted stands at the tail. The holder of the shard's lock.
  */
-Status DropExpired(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
-                   const format::RecordView& record, uint64_t bytes);
+Status DropRecord(const Context& context, uint32_t shard_index, const IndexHit& hit, const format::RecordView& record,
+                  const Drop& drop);
 
 /** Bytes of the queue that no live record takes. */
 uint64_t GarbageBytes(const Context& context, uint32_t shard_index);

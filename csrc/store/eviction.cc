@@ -8,7 +8,6 @@
 #include "store/lock.h"
 #include "store/record_queue.h"
 #include "store/use_marks.h"
-#include "store/watch_bell.h"
 
 namespace faultless::store {
 namespace {
@@ -129,43 +128,12 @@ void NoteDead(const Context& context, uint32_t shard_index, uint64_t bytes) {
   credit.store(std::min(credit.load(kRelaxed) + bytes, kMostKeepCredit), kRelaxed);
 }
 
-Status EvictRecord(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
-                   const format::RecordView& record, uint64_t bytes) {
-  ShardControl& shard = context.shard(shard_index);
-  format::RecordView tombstone;
-  tombstone.kind = format::RecordKind::kTombstone;
-  tombstone.flags = format::kReasonEvicted << format::kRecordReasonShift;
-  tombstone.key = record.key;
-  const uint64_t tombstone_bytes = format::RecordBytes(tombstone);
-  const bool has_runs = !record.runs.empty();
-  bool leaves_tombstone = has_runs || IsWatched(context);
-  if (leaves_tombstone) {
-    const Status room = EnsureRoom(context, shard_index, tombstone_bytes, Purpose::kReserve);
-    if (!room.ok() && (has_runs || !IsOutOfSpace(room))) return room;
-    leaves_tombstone = room.ok();
-  }
-  Transaction transaction(context, &shard.intent, &shard, shard_index);
-  if (leaves_tombstone) {
-    uint8_t* const scratch = RecordScratch(Scratch::kWrite, tombstone_bytes);
-    format::EncodeRecord(tombstone, scratch);
-    Append(context, shard_index, scratch, tombstone_bytes, &transaction);
-  } else {
-    transaction.Add(shard.untold_drops, 1);
-  }
-  if (has_runs) {
-    transaction.Add(shard.value_bytes, -static_cast<int64_t>(record.large.run_bytes));
-  } else {
-    transaction.Set(shard.tail, shard.tail.load(kRelaxed) + bytes);
-    // A recovery may have evicted from younger ones.
-    const uint64_t tail_sequence = shard.tail_sequence.load(kRelaxed);
-    if (shard.evicted_sequence.load(kRelaxed) < tail_sequence) transaction.Set(shard.evicted_sequence, tail_sequence);
-  }
-  RemoveEntry(context, &transaction, hit);
-  transaction.MoveSlot(context.SlotOfHash(hash));
-  transaction.Add(shard.keys, -1);
-  transaction.Add(shard.live_bytes, -static_cast<int64_t>(bytes));
-  transaction.Add(shard.evictions, 1);
-  return transaction.Commit();
+void PassEvicted(const Context& context, uint32_t shard_index, uint64_t bytes, Transaction* transaction) {
+  const ShardControl& shard = context.shard(shard_index);
+  transaction->Set(shard.tail, shard.tail.load(kRelaxed) + bytes);
+  // A recovery may have evicted from younger ones.
+  const uint64_t tail_sequence = shard.tail_sequence.load(kRelaxed);
+  if (shard.evicted_sequence.load(kRelaxed) < tail_sequence) transaction->Set(shard.evicted_sequence, tail_sequence);
 }
 
 bool MayComeBack(const Context& context, uint32_t shard_index) {

@@ -4,8 +4,9 @@
 // used gets another turn: the CLOCK of Corbató (1968), with marks that outlive a turn, so that a scan of keys that
 // nobody reads again does not wash out those that are.
 //
-// An evicted record leaves no tombstone: it is the oldest of the queue, and nothing older is left that it could have
-// hidden. One with value runs does, as one that expires does (cleaner.h). docs/format.md, "Eviction", has the rest.
+// An evicted record needs no tombstone: it is the oldest of the queue, and nothing older is left that it could have
+// hidden. One with value runs does, as one that expires does, and where somebody watches each has one (DropRecord).
+// docs/format.md, "Eviction", has the rest.
 //
 // Thread safety: as said at each. May wait for the device and, 1 ms at most, for a lock.
 #pragma once
@@ -15,6 +16,7 @@
 #include "store/cleaner.h"
 #include "store/context.h"
 #include "store/index.h"
+#include "store/transaction.h"
 
 namespace faultless::store {
 
@@ -23,11 +25,10 @@ namespace faultless::store {
 bool IsToBeEvicted(const Context& context, uint32_t shard_index, uint64_t hash, uint64_t bytes);
 
 /**
- * Takes the live record at the tail off the index; where it has no value runs the tail moves past it, else the next
- * turn of Clean finds it dead and releases them. The record is in the read scratch. The holder of the shard's lock.
+ * Of the drop of a live record at the tail that has no value runs: the tail moves past it in the same transaction. (One
+ * that has is found dead by the next turn of Clean, which releases them.) The holder of the shard's lock.
  */
-Status EvictRecord(const Context& context, uint32_t shard_index, uint64_t hash, const IndexHit& hit,
-                   const format::RecordView& record, uint64_t bytes);
+void PassEvicted(const Context& context, uint32_t shard_index, uint64_t bytes, Transaction* transaction);
 
 /** A dead record at the tail gives back space without anything being lost for it. The holder of the shard's lock. */
 void NoteDead(const Context& context, uint32_t shard_index, uint64_t bytes);

@@ -91,7 +91,7 @@ Status Drop(const Context& context, uint32_t shard_index, uint64_t position, boo
   if (!format::VerifyChecksum({RecordScratch(Scratch::kRead, bytes), bytes})) return Code::kOk;
   const std::vector<format::RunReference> runs(record.runs.begin(), record.runs.end());
   const bool promised = !runs.empty() && AreRunsPromised(context, shard_index, position, record);
-  FAULTLESS_TRY(DropExpired(context, shard_index, hash, hit, record, bytes));
+  FAULTLESS_TRY(DropRecord(context, shard_index, hit, record, {hash, bytes, format::kReasonExpired}));
   *dropped = true;
   // What a release that fails here leaves behind is found again when the dead record is cleaned.
   if (!runs.empty()) static_cast<void>(ReleaseRuns(context, runs, promised));
